@@ -1,0 +1,116 @@
+"""The agent's configuration: one YAML file, version 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edge.schema import Contract, Name
+
+__all__ = ["AgentConfig", "CaptureSource", "FolderSource", "MqttConfig", "ScreenConfig", "Source", "Tls"]
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class FolderSource(Contract):
+    """A folder that images (PNG, JPEG, …) and DICOM files are dropped into, at any depth."""
+
+    kind: Literal["folder"] = "folder"
+    name: Name = "folder"
+    path: Path
+    poll_s: Seconds = 0.5
+    settle_s: Seconds = Field(
+        default=1.0, description="a file is taken once it has not changed for this long"
+    )
+
+
+class CaptureSource(Contract):
+    """A video file, a camera index or a stream's URL, through OpenCV.
+
+    Of a file every frame is taken; of a camera or a stream the newest, and a lost one is opened again.
+    """
+
+    kind: Literal["capture"] = "capture"
+    name: Name = "capture"
+    url: str | int = Field(description="path of a video file, index of a camera, or a URL")
+    every: int = Field(default=1, ge=1, description="take one frame of so many")
+    open_timeout_s: Seconds = 10.0
+    read_timeout_s: Seconds = 5.0
+    retry_s: Seconds = 2.0
+
+
+Source = Annotated[FolderSource | CaptureSource, Field(discriminator="kind")]
+
+
+class Tls(Contract):
+    """TLS to the broker; with certificate and key, mutual."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class MqttConfig(Contract):
+    """The broker."""
+
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    protocol: Literal["5", "3.1.1"] = "5"
+    username: str | None = None
+    password_file: Path | None = None
+    tls: Tls | None = None
+    keepalive_s: int = Field(default=30, ge=5, le=3600)
+    receipts: bool = Field(
+        default=False,
+        description="keep each finding until its id comes back on down/ack, not just until PUBACK",
+    )
+
+
+class ScreenConfig(Contract):
+    """The cart's own read-only screen."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+
+
+class AgentConfig(Contract):
+    """``agent.yaml``. Relative paths are taken from the folder of the file."""
+
+    schema_version: Literal[1] = 1
+    site: Name
+    device: Name
+    target: Name | None = None
+    state: Path = Field(description="folder of the outbox, the store, the keys and the quarantine")
+    bundles: Annotated[tuple[Path, ...], Field(min_length=1)]
+    allow_unsigned: bool = Field(default=False, description="run bundles without proof of origin, and say so")
+    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
+    threads: int = Field(default=1, ge=1, le=64)
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    mqtt: MqttConfig = MqttConfig()
+    screen: ScreenConfig | None = ScreenConfig()
+    health_s: Seconds = 60.0
+    study_silence_s: Seconds = Field(
+        default=30.0, description="a study closes after this long without a frame"
+    )
+    keep_days: float = Field(
+        default=30, gt=0, description="how long the screen's store keeps a delivered finding"
+    )
+    overlays: Literal["never", "positive", "always"] = "never"
+    language: Literal["en", "zh", "fr", "es", "ar"] = "en"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @model_validator(mode="after")
+    def _source_names_differ(self) -> AgentConfig:
+        names = [source.name for source in self.sources]
+        if len(set(names)) != len(names):
+            raise ValueError("sources: two sources have the same name; give each its own")
+        return self

@@ -1,0 +1,163 @@
+"""The messages, version 1: JSON payloads that device and headquarters exchange."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from edge.bundle.manifest import Label, Probability, Sha256, Version
+from edge.bundle.reasons import Reason
+from edge.schema import Contract, Name
+
+__all__ = [
+    "Ack",
+    "Birth",
+    "BundleRef",
+    "Command",
+    "Event",
+    "Evidence",
+    "Finding",
+    "Health",
+    "Response",
+    "Stamp",
+]
+
+Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+CaseCode = Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{4}-[0-9A-Z]{4}$")]
+Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class Stamp(Contract):
+    """When something happened, for carts whose clock may be wrong: wall clock, whether it was trusted, and
+    seconds of the boot's monotonic clock."""
+
+    at: AwareDatetime
+    clock_trusted: bool
+    monotonic_s: float = Field(ge=0)
+    boot_id: str
+
+
+class BundleRef(Contract):
+    """The bundle that was used. ``signed`` is false where it was loaded without proof of origin."""
+
+    name: Name
+    version: Version
+    sha256: Sha256
+    target: Name
+    signed: bool
+
+
+class Evidence(Contract):
+    """What the decision rests on, beside the probabilities."""
+
+    ood_score: float | None = None
+    ood_limit: float | None = None
+    peak: tuple[Probability, Probability] | None = Field(
+        default=None, description="row and column of the activation map's maximum, as fractions of the image"
+    )
+    quality: dict[str, float] = {}
+    area: dict[Label, Probability] | None = Field(
+        default=None, description="segmentation: share of the image that each class covers"
+    )
+    overlay: bool = Field(default=False, description="an overlay is, or will be, published for this id")
+
+
+class Finding(Contract):
+    """What the cart has to say of one frame, or "no result, because …". Decision support, not a diagnosis.
+
+    ``id`` is a keyed hash of the image's identity and the bundle: a re-sent image gives the same id.
+    """
+
+    schema_version: Literal[1] = 1
+    id: Id
+    site: Name
+    device: Name
+    stamp: Stamp
+    case_code: CaseCode = Field(description="short human code of the study, never an identity")
+    study: Id = Field(description="keyed hash of the study")
+    source: Name = Field(description="the configured source's name")
+    frame: int = Field(default=0, ge=0, description="index within the study's instance or clip")
+    bundle: BundleRef
+    decision: Literal["positive", "negative", "no_result"]
+    label: Label | None = None
+    probability: Probability | None = None
+    probabilities: dict[Label, Probability] = {}
+    thresholds: dict[Label, Probability] = {}
+    reasons: tuple[Reason, ...] = ()
+    evidence: Evidence = Evidence()
+    elapsed_ms: dict[str, Milliseconds] = {}
+    policy: str | None = Field(default=None, description="the site policy that moved a threshold, if any")
+    test: bool = Field(default=False, description="a practice or self-test finding")
+    backfill: bool = Field(default=False, description="published late: the device was offline, or restarted")
+
+
+class Birth(Contract):
+    """What the device is, said at every connect."""
+
+    schema_version: Literal[1] = 1
+    site: Name
+    device: Name
+    stamp: Stamp
+    agent_version: str
+    target: Name | None
+    interpreter: str
+    bundles: tuple[BundleRef, ...]
+    started: AwareDatetime
+
+
+class Health(Contract):
+    """How the device is."""
+
+    schema_version: Literal[1] = 1
+    stamp: Stamp
+    uptime_s: float = Field(ge=0)
+    frames: int = Field(ge=0, description="since start")
+    findings: int = Field(ge=0, description="since start")
+    quarantined: int = Field(ge=0, description="since start")
+    backlog: int = Field(ge=0, description="messages waiting in the outbox")
+    backlog_oldest_s: float | None = None
+    last_frame: AwareDatetime | None = None
+    inference_ms: Milliseconds | None = Field(default=None, description="median of the last 100 frames")
+    disk_free_mb: float = Field(ge=0)
+    memory_mb: float = Field(ge=0)
+    temperature_celsius: float | None = None
+    load: float = Field(ge=0)
+
+
+class Event(Contract):
+    """Something that a person may want to know. ``data`` holds no identity."""
+
+    schema_version: Literal[1] = 1
+    id: Id
+    stamp: Stamp
+    severity: Literal["info", "warning", "error"]
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    message: str = Field(max_length=1000)
+    data: dict[str, str | int | float | bool | None] = {}
+
+
+class Command(Contract):
+    """An order to the device; its name is the topic's last part. A nonce is taken once."""
+
+    schema_version: Literal[1] = 1
+    correlation_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    issued_at: AwareDatetime
+    nonce: Annotated[str, StringConstraints(min_length=8, max_length=64)]
+    arguments: dict[str, str | int | float | bool | None] = {}
+
+
+class Response(Contract):
+    """The answer to a Command."""
+
+    schema_version: Literal[1] = 1
+    correlation_id: str
+    ok: bool
+    error: str | None = None
+    result: dict[str, str | int | float | bool | None] = {}
+
+
+class Ack(Contract):
+    """Ids that the receiver has stored durably; the device may let them go."""
+
+    ids: Annotated[tuple[Id, ...], Field(max_length=1000)]
