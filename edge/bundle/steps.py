@@ -103,7 +103,7 @@ class Denoise(Contract):
 class Normalize(Contract):
     """Stretch the range between two percentiles of the image's own values to 0..255.
 
-    With ``n`` values (all channels together) and the cumulative histogram ``c``: ``lo`` is the least value with
+    With ``n`` values (all channels together) and their cumulative histogram ``c``: ``lo`` is the least with
     ``1000 * c[v] > low * n`` and ``hi`` the least with ``1000 * c[v] >= high * n``. If ``hi <= lo`` the image
     stays as it is; else ``p`` becomes
     ``(2 * 255 * (clamp(p, lo, hi) - lo) + (hi - lo)) // (2 * (hi - lo))``.

@@ -1,0 +1,1 @@
+"""Pixels: frames, preprocessing, quality gates."""

@@ -1,0 +1,1 @@
+"""Connection, topics and payloads."""

@@ -1,0 +1,1 @@
+"""The look that screen, monitor and phone share."""

@@ -1,0 +1,1 @@
+"""What a model is worth, measured through the device's path."""
