@@ -27,7 +27,7 @@ class Header:
 class Frame:
     """One image on its way to a finding.
 
-    ``identity`` and ``study`` name the image and its group (SOP Instance and Study Instance UID, a hash of the
+    ``identity`` and ``study`` name the image and its group (SOP and Study Instance UID, a hash of the
     file's bytes, a stream and a count). They may identify a patient: they stay in the process, and only keyed
     hashes of them are stored or sent.
     """
