@@ -1,0 +1,110 @@
+"""The store: the last findings with their pictures for the cart's screen, and marks of all that was seen."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from edge.agent.database import Database
+
+__all__ = ["Store", "StoredFinding", "add", "mark"]
+
+# Bounds of the disk it may take: pictures of so many findings, text of so many.
+PICTURES = 300
+FINDINGS = 100_000
+
+
+@dataclass(frozen=True)
+class StoredFinding:
+    """A finding as it is told (``edge.mqtt.payloads.Finding`` as JSON), with what the screen shows beside it.
+
+    ``image`` and ``overlay`` are PNG files: the frame, and the frame under its heat map. Only the newest 300
+    findings have them. ``delivered`` is False while the finding waits in the outbox.
+    """
+
+    seq: int
+    id: str
+    finding: dict[str, Any]
+    delivered: bool
+    image: bytes | None = None
+    overlay: bytes | None = None
+
+
+def mark(connection: sqlite3.Connection, key: str) -> bool:
+    """Mark a key as seen, within a transaction; False if it was already."""
+    return connection.execute("INSERT OR IGNORE INTO seen (mark) VALUES (?)", (key,)).rowcount == 1
+
+
+def add(
+    connection: sqlite3.Connection, id_: str, payload: str, image: bytes | None, overlay: bytes | None
+) -> None:
+    """Store a finding, within a transaction of :meth:`Database.write`; one that is there stays as it is."""
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO finding (id, created, payload) VALUES (?, ?, ?)", (id_, time.time(), payload)
+    )
+    if not cursor.rowcount:
+        return
+    seq = cursor.lastrowid or 0
+    if image or overlay:
+        connection.execute("INSERT INTO picture VALUES (?, ?, ?)", (seq, image, overlay))
+    connection.execute("DELETE FROM picture WHERE seq <= ?", (seq - PICTURES,))
+    connection.execute("DELETE FROM finding WHERE seq <= ?", (seq - FINDINGS,))
+
+
+class Store:
+    """The stored findings of a :class:`Database`; safe to read from any thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def sequence(self) -> int:
+        """A number that grows with each stored finding: the ``seq`` of the newest, 0 before the first."""
+        rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'finding'")
+        return int(rows[0][0]) if rows else 0
+
+    def latest(self, n: int) -> list[StoredFinding]:
+        """The newest ``n`` findings with their pictures, newest first."""
+        return self._select("ORDER BY finding.seq DESC LIMIT ?", n)
+
+    def since(self, seq: int, n: int) -> list[StoredFinding]:
+        """The newest ``n`` findings after ``seq``, newest first."""
+        return self._select("WHERE finding.seq > ? ORDER BY finding.seq DESC LIMIT ?", seq, n)
+
+    def get(self, id_: str) -> StoredFinding | None:
+        """The finding of an id, or None."""
+        return next(iter(self._select("WHERE finding.id = ?", id_)), None)
+
+    def waiting(self) -> int:
+        """How many findings wait to be delivered."""
+        return int(self._database.read("SELECT count(*) FROM outbox WHERE kind = 'finding'")[0][0])
+
+    def seen(self, key: str) -> bool:
+        """Whether a key was marked as seen."""
+        return bool(self._database.read("SELECT 1 FROM seen WHERE mark = ?", (key,)))
+
+    def purge(self, keep_days: float) -> None:
+        """Delete delivered findings that are older than ``keep_days`` by the wall clock."""
+        oldest = time.time() - keep_days * 86400
+
+        def delete(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "DELETE FROM finding WHERE created < ? AND id NOT IN (SELECT id FROM outbox)", (oldest,)
+            )
+            connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
+
+        self._database.write(delete)
+
+    def _select(self, which: str, *parameters: object) -> list[StoredFinding]:
+        rows = self._database.read(
+            "SELECT finding.seq, finding.id, finding.payload, outbox.id IS NULL, image, overlay FROM finding"
+            " LEFT JOIN picture ON picture.seq = finding.seq LEFT JOIN outbox ON outbox.id = finding.id "
+            + which,
+            parameters,
+        )
+        return [
+            StoredFinding(seq, id_, json.loads(payload), bool(delivered), image, overlay)
+            for seq, id_, payload, delivered, image, overlay in rows
+        ]
