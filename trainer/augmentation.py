@@ -1,0 +1,163 @@
+"""Random changes of training images, a whole batch at a time, as a recipe declares them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.backend import tf
+from trainer.recipe import Augmentation
+
+__all__ = ["augment", "mixup", "scaled", "transforms"]
+
+
+def scaled(pixels: Any) -> Any:
+    """Pixels (0..255) as the network takes them: ``p / 128 - 1``, so that the int8 input is ``p - 128``."""
+    return tf.cast(pixels, tf.float32) / 128.0 - 1.0
+
+
+def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
+    """Randomly changed copies of a batch.
+
+    Args:
+        pixels: uint8 ``[n, H, W, C]``.
+        spec: the largest changes; each image draws its own, evenly between none and the largest.
+        seed: int64 ``[2]``; the same seed gives the same changes.
+
+    Returns:
+        float32 ``[n, H, W, C]``, 0..255. What a shift or a rotation uncovers repeats the nearest edge.
+    """
+    draw = _Draws(pixels, seed)
+    x = tf.cast(pixels, tf.float32)
+    if _moves(spec):
+        x = _move(x, spec, draw)
+    x = x / 255.0
+    if spec.gamma:
+        x = tf.pow(x, tf.exp(draw.image(math.log1p(spec.gamma))))
+    if spec.contrast:
+        mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+        x = (x - mean) * tf.exp(draw.image(math.log1p(spec.contrast))) + mean
+    if spec.brightness:
+        x = x + draw.image(spec.brightness)
+    if spec.speckle:
+        x = x * (1.0 + draw.noise(spec.speckle))
+    if spec.noise:
+        x = x + draw.noise(spec.noise)
+    x = tf.clip_by_value(x, 0.0, 1.0)
+    if spec.erase:
+        x = _erase(x, spec.erase, draw)
+    return x * 255.0
+
+
+def mixup(images: Any, targets: Any, alpha: float, seed: Any) -> tuple[Any, Any]:
+    """Each image and its targets blended with the next one's, in shares from Beta(alpha, alpha).
+
+    Zhang et al. 2018. ``images`` is float ``[n, H, W, C]``, ``targets`` float ``[n, K]``.
+    """
+    count = tf.shape(images)[0]
+    gammas = tf.random.stateless_gamma([2, count], seed + 1, alpha) + 1e-6
+    share = gammas[0] / (gammas[0] + gammas[1])
+    share = tf.maximum(share, 1.0 - share)
+    by_image, by_target = share[:, None, None, None], share[:, None]
+    return (
+        by_image * images + (1.0 - by_image) * tf.roll(images, 1, axis=0),
+        by_target * targets + (1.0 - by_target) * tf.roll(targets, 1, axis=0),
+    )
+
+
+class _Draws:
+    """Random numbers for one batch; every call gives new ones, the same for the same seed."""
+
+    def __init__(self, pixels: Any, seed: Any) -> None:
+        self.shape = tf.shape(pixels)
+        self.count = self.shape[0]
+        self.seed = tf.cast(seed, tf.int64)
+        self.calls = 0
+
+    def _next(self) -> Any:
+        self.calls += 1
+        return self.seed + self.calls * 1_000_003
+
+    def uniform(self, largest: float) -> Any:
+        """``[n]`` in -largest..largest."""
+        return tf.random.stateless_uniform([self.count], self._next(), -largest, largest)
+
+    def image(self, largest: float) -> Any:
+        """``[n, 1, 1, 1]`` in -largest..largest."""
+        return self.uniform(largest)[:, None, None, None]
+
+    def sign(self) -> Any:
+        """``[n]`` of -1 or 1."""
+        return tf.where(self.uniform(1.0) < 0.0, -1.0, 1.0)
+
+    def noise(self, largest: float) -> Any:
+        """``[n, H, W, C]``, normal; each image draws its standard deviation in 0..largest."""
+        return tf.random.stateless_normal(self.shape, self._next()) * tf.abs(self.image(largest))
+
+
+def _moves(spec: Augmentation) -> bool:
+    return bool(
+        spec.flip_left_right or spec.flip_up_down or spec.rotation_degrees or spec.shift or spec.scale
+    )
+
+
+def _move(x: Any, spec: Augmentation, draw: _Draws) -> Any:
+    height, width = x.shape[1], x.shape[2]
+    ones = tf.ones([draw.count])
+    matrices = transforms(
+        draw.uniform(math.radians(spec.rotation_degrees)),
+        tf.exp(draw.uniform(math.log1p(spec.scale))),
+        draw.uniform(spec.shift * width),
+        draw.uniform(spec.shift * height),
+        draw.sign() if spec.flip_left_right else ones,
+        draw.sign() if spec.flip_up_down else ones,
+        (height, width),
+    )
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=x,
+        transforms=matrices,
+        output_shape=[height, width],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="NEAREST",
+    )
+
+
+def transforms(
+    angle: Any, scale: Any, right: Any, down: Any, mirror: Any, upend: Any, size: tuple[int, int]
+) -> Any:
+    """Projective transforms ``[n, 8]`` (output to input pixel) about the centre of images of ``size``.
+
+    ``angle`` in radians, ``scale`` enlarges above 1, ``right`` and ``down`` in pixels, ``mirror`` and ``upend``
+    are -1 to flip; each is float ``[n]``.
+    """
+    centre_y, centre_x = (size[0] - 1) / 2.0, (size[1] - 1) / 2.0
+    a, b = tf.cos(angle) / scale * mirror, -tf.sin(angle) / scale * upend
+    c, d = tf.sin(angle) / scale * mirror, tf.cos(angle) / scale * upend
+    from_x, from_y = centre_x + right, centre_y + down
+    zero = tf.zeros_like(angle)
+    return tf.stack(
+        [
+            a,
+            b,
+            centre_x - a * from_x - b * from_y,
+            c,
+            d,
+            centre_y - c * from_x - d * from_y,
+            zero,
+            zero,
+        ],
+        axis=1,
+    )
+
+
+def _erase(x: Any, largest: float, draw: _Draws) -> Any:
+    """One square of mean gray, its side up to ``largest`` of the image's, anywhere in the image."""
+    half = tf.abs(draw.image(largest)) / 2.0
+    rows: NDArray[np.float32] = np.linspace(-1, 1, x.shape[1], dtype=np.float32)[None, :, None, None] / 2
+    columns: NDArray[np.float32] = np.linspace(-1, 1, x.shape[2], dtype=np.float32)[None, None, :, None] / 2
+    inside = (tf.abs(rows - draw.image(0.5)) < half) & (tf.abs(columns - draw.image(0.5)) < half)
+    return tf.where(inside, tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True), x)

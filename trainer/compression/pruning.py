@@ -1,0 +1,80 @@
+"""Magnitude pruning: the smallest weights become zero, the rest learns to do without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from trainer.backend import keras, tfmot
+from trainer.recipe import Compression
+from trainer.training import Epoch, Images, Plan, fit
+
+__all__ = ["prune", "sparsity"]
+
+RAMP_SHARE = 0.5
+
+
+def prune(
+    model: Any,
+    train: Images,
+    tune: Images,
+    plan: Plan,
+    compression: Compression,
+    on_epoch: Callable[[Epoch], None],
+) -> tuple[Any, list[Epoch]]:
+    """A pruned copy of a trained network, fine-tuned to give the answers of ``model`` itself.
+
+    Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
+    Gupta 2017); only epochs at full sparsity may be kept. Depthwise kernels and the head are never pruned.
+    The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels would
+    pull it elsewhere.
+    """
+    epochs = compression.pruning_epochs
+    steps = max(1, len(train.pixels) // min(plan.training.batch_size, len(train.pixels)))
+    ramp = max(1, round(RAMP_SHARE * epochs * steps))
+    schedule = tfmot.sparsity.keras.PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=compression.sparsity,
+        begin_step=0,
+        end_step=ramp,
+        frequency=max(1, ramp // 20),
+    )
+
+    def wrapped(layer: Any) -> Any:
+        if not isinstance(layer, keras.layers.Conv2D):
+            return layer
+        return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
+
+    # A wrapper takes the layer itself, not a copy of it: what the wrapped network learns, ``pruned`` has.
+    pruned = keras.models.clone_model(model)
+    pruned.set_weights(model.get_weights())
+    student = keras.models.clone_model(pruned, clone_function=wrapped)
+    history = fit(
+        student,
+        train,
+        tune,
+        replace(
+            plan,
+            stage="pruning",
+            # The moving average would fill the zeros up again; the teacher's answers carry the class weights.
+            training=plan.training.model_copy(
+                update={"average_decay": 0.0, "class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
+            ),
+            epochs=epochs,
+            learning_rate=compression.pruning_learning_rate,
+            teacher=model,
+            callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
+            eligible_from=min(epochs, -(-(ramp + steps) // steps)),
+        ),
+        on_epoch,
+    )
+    return pruned, history
+
+
+def sparsity(model: Any) -> float:
+    """Share of zeros among the weights that pruning may remove: the kernels of plain convolutions."""
+    kernels = [np.asarray(v.kernel) for v in model.layers if isinstance(v, keras.layers.Conv2D)]
+    return float(sum((k == 0).sum() for k in kernels) / sum(k.size for k in kernels))
