@@ -1,0 +1,11 @@
+"""A bundle that must not be used."""
+
+from __future__ import annotations
+
+from edge.errors import BadInputError
+
+__all__ = ["BundleError"]
+
+
+class BundleError(BadInputError):
+    """A bundle, or a part of one, is missing, damaged or not what its manifest says."""
