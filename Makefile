@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-emit-index-url \
-	--custom-compile-command "make lock"
+	--constraint requirements/constraints.in --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
 .PHONY: help demo demo-bundle test lint types format lock docs clean
