@@ -1,0 +1,275 @@
+"""The HTML of the cart's screen, built as a tree so that nothing in it can be mistaken for markup."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+from edge.agent.store import StoredFinding
+from edge.mqtt.payloads import Finding
+
+__all__ = ["View", "render"]
+
+# Decisions by shape as well as by colour: triangle, tick in a circle, dashed circle. Drawn in 24 x 24.
+_ICONS = {
+    "positive": "M12 2.5 22.5 21h-21zM12 9.5v5.5M12 17.6v.6",
+    "negative": "M12 2a10 10 0 1 0 0 20a10 10 0 1 0 0-20zM7 12.4l3.4 3.4L17 9",
+    "no_result": "M9.1 9a3 3 0 1 1 4.2 2.8c-.9.5-1.3 1-1.3 2.2M12 17.2v.6",
+}
+_LONG_LABEL = 13  # letters from which the headline is set smaller
+
+
+@dataclass(frozen=True)
+class View:
+    """What there is to see.
+
+    ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
+    saying which of its pictures exist; ``waiting`` counts findings not delivered.
+    """
+
+    site: str
+    device: str
+    language: str
+    findings: Sequence[Finding]
+    chosen: Finding | None
+    image: bool
+    overlay: bool
+    connected: bool
+    waiting: int
+    unsigned: bool
+
+    @property
+    def newest(self) -> bool:
+        """Whether the newest finding is the one shown."""
+        return not self.chosen or not self.findings or self.chosen.id == self.findings[0].id
+
+
+def render(view: View, texts: Mapping[str, str]) -> str:
+    """The whole page. ``texts`` is the catalogue of :mod:`edge.web.catalogue` in the view's language."""
+    html = Element("html", lang=view.language, dir=texts["direction"])
+    _head(html, view)
+    body = SubElement(html, "body")
+    _icons(body)
+    _top(body, view, texts)
+    _banners(body, view, texts)
+    main = SubElement(body, "main", id="main")
+    if view.chosen:
+        _result(main, view.chosen, texts)
+        _pictures(main, view, view.chosen, texts)
+    else:
+        empty = SubElement(main, "section", {"class": "empty"})
+        _text(empty, "h1", texts["empty.title"])
+        _text(empty, "p", texts["empty.text"])
+    _studies(body, view, texts)
+    # What a screen reader hears when the result changes.
+    SubElement(body, "p", {"id": "announce", "role": "status", "aria-live": "polite"})
+    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
+
+
+def _head(html: Element, view: View) -> None:
+    head = SubElement(html, "head")
+    SubElement(head, "meta", charset="utf-8")
+    SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
+    SubElement(head, "meta", {"name": "color-scheme", "content": "dark light"})
+    _text(head, "title", f"{view.device} · scanwright")
+    SubElement(head, "link", rel="icon", href="/static/icon.svg", type="image/svg+xml")
+    SubElement(head, "link", rel="stylesheet", href="/static/style.css")
+    SubElement(head, "script", src="/static/screen.js", defer="defer")
+    # Without scripts the page asks again by itself.
+    SubElement(SubElement(head, "noscript"), "meta", {"http-equiv": "refresh", "content": "5"})
+
+
+def _icons(body: Element) -> None:
+    sprite = SubElement(body, "svg", {"hidden": "hidden", "aria-hidden": "true"})
+    for name, path in _ICONS.items():
+        symbol = SubElement(sprite, "symbol", id=f"icon-{name}", viewBox="0 0 24 24")
+        if name == "no_result":
+            SubElement(symbol, "circle", {"cx": "12", "cy": "12", "r": "10", "stroke-dasharray": "4.2 2.1"})
+        SubElement(symbol, "path", d=path)
+
+
+def _top(body: Element, view: View, texts: Mapping[str, str]) -> None:
+    header = SubElement(body, "header", id="top")
+    name = SubElement(header, "p", {"class": "device"})
+    _text(name, "bdi", view.device)
+    _text(name, "bdi", view.site, "site")
+    state = ("sending" if view.waiting else "online") if view.connected else "offline"
+    _text(header, "p", texts[f"link.{state}"].format(n=view.waiting), f"link {state}")
+
+
+def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
+    banners = SubElement(body, "div", id="banners")
+    # Shown by the script when the agent no longer answers.
+    SubElement(banners, "p", {"class": "banner lost", "role": "alert"}).text = texts["banner.lost"]
+    if view.unsigned:
+        _text(banners, "p", texts["banner.unsigned"], "banner warning")
+    _text(banners, "p", texts["banner.support"], "banner")
+    if not view.newest:
+        earlier = _text(banners, "p", texts["banner.earlier"], "banner earlier")
+        SubElement(earlier, "a", {"href": "/", "class": "button", "id": "latest"}).text = texts[
+            "banner.latest"
+        ]
+
+
+def _result(main: Element, finding: Finding, texts: Mapping[str, str]) -> None:
+    section = SubElement(main, "section", {"class": f"result {finding.decision}", "data-finding": finding.id})
+    kicker = SubElement(section, "p", {"class": "decision"})
+    _icon(kicker, finding.decision)
+    _text(kicker, "span", texts[f"decision.{finding.decision}"])
+    if finding.test:
+        _text(kicker, "span", texts["practice"], "practice")
+    if finding.label:
+        _text(SubElement(section, "h1", {"class": _size(finding.label)}), "bdi", finding.label)
+    elif finding.decision == "negative":
+        _text(section, "h1", texts["decision.negative"], "long")
+    for reason in finding.reasons:
+        _text(section, "p", texts[f"reason.{reason.value}"], "reason")
+    if finding.probability is not None:
+        line = _text(section, "p", texts["probability"], "probability")
+        _text(line, "bdi", _percent(finding.probability, texts)).set("dir", "ltr")
+    _probabilities(section, finding, texts)
+    _facts(section, finding, texts)
+    if finding.decision != "no_result" and finding.evidence.ood_limit is None:
+        _text(section, "p", texts["model.no_gate"], "note")
+
+
+def _probabilities(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:
+    if not finding.probabilities:
+        return
+    table = SubElement(section, "ul", {"class": "labels"})
+    for label, p in sorted(finding.probabilities.items(), key=lambda item: -item[1]):
+        row = SubElement(table, "li")
+        _text(row, "bdi", label)
+        SubElement(row, "meter", {"min": "0", "max": "1", "value": f"{p:.3f}", "aria-label": label})
+        _text(row, "bdi", _percent(p, texts), "number").set("dir", "ltr")
+        if label in finding.thresholds:
+            limit = _percent(finding.thresholds[label], texts)
+            _text(row, "small", texts["threshold"].format(p=limit))
+
+
+def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:
+    facts = SubElement(section, "dl")
+    at = _local(finding)
+    time = f"{at:%H:%M:%S}" if at.date() == datetime.now().date() else f"{at:%Y-%m-%d %H:%M:%S}"
+    if not finding.stamp.clock_trusted:
+        time += f" ({texts['clock.untrusted']})"
+    rows = [
+        ("case", finding.case_code),
+        ("time", time),
+        ("source", finding.source),
+        ("frame", str(finding.frame + 1)),
+        ("model", f"{finding.bundle.name} {finding.bundle.version}"),
+    ]
+    if finding.elapsed_ms:
+        rows.append(("duration", texts["milliseconds"].format(n=round(sum(finding.elapsed_ms.values())))))
+    for key, value in rows:
+        pair = SubElement(facts, "div", {"class": key})
+        _text(pair, "dt", texts[f"field.{key}"])
+        _text(SubElement(pair, "dd"), "bdi", value)
+
+
+def _pictures(main: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
+    # A heat map beside "no result" would look like one.
+    heat = view.overlay and finding.decision != "no_result"
+    section = SubElement(main, "section", {"class": "pictures" + (" both" if heat else "")})
+    frames = SubElement(section, "div", {"class": "frames"})
+    if view.image:
+        _picture(frames, f"/image/{finding.id}.png", texts["image.plain"], "plain")
+    else:
+        _text(frames, "p", texts["image.none"], "none")
+    if heat:
+        _picture(frames, f"/overlay/{finding.id}.png", texts["image.heat"], "heat")
+    bar = SubElement(section, "p", {"class": "bar"})
+    ids = [f.id for f in view.findings]
+    place = ids.index(finding.id) if finding.id in ids else len(ids)
+    _go(bar, "newer", ids[place - 1] if place > 0 else None, texts)
+    if heat:
+        button = SubElement(bar, "button", {"type": "button", "id": "heat", "aria-pressed": "true"})
+        button.text = texts["heat.toggle"]
+        _text(button, "kbd", "H")
+    _go(bar, "older", ids[place + 1] if place + 1 < len(ids) else None, texts)
+
+
+def _picture(frames: Element, url: str, caption: str, kind: str) -> None:
+    figure = SubElement(frames, "figure", {"class": kind})
+    SubElement(figure, "img", src=url, alt=caption)
+    _text(figure, "figcaption", caption)
+
+
+def _go(bar: Element, direction: str, to: str | None, texts: Mapping[str, str]) -> None:
+    link = _text(bar, "a", texts[f"go.{direction}"], f"button {direction}")
+    link.set("id", direction)
+    if to:
+        link.set("href", f"/?finding={to}")
+    else:
+        link.set("aria-disabled", "true")
+
+
+def _studies(body: Element, view: View, texts: Mapping[str, str]) -> None:
+    nav = SubElement(body, "nav", {"id": "studies", "aria-label": texts["studies"]})
+    _text(nav, "h2", texts["studies"])
+    strip = SubElement(nav, "ul")
+    studies: dict[str, list[Finding]] = {}
+    for finding in view.findings:
+        studies.setdefault(finding.study, []).append(finding)
+    for findings in studies.values():
+        _study(SubElement(strip, "li"), findings, view.chosen, texts)
+    if not studies:
+        _text(nav, "p", texts["studies.none"], "none")
+
+
+def _study(item: Element, findings: list[Finding], chosen: Finding | None, texts: Mapping[str, str]) -> None:
+    # Of a study's frames the card leads to the most suspicious, else to the newest.
+    shown = max(findings, key=lambda f: (f.probability or 0) if f.decision == "positive" else 0)
+    link = SubElement(
+        item, "a", {"href": f"/?finding={shown.id}", "id": f"study-{shown.study}", "class": "study"}
+    )
+    if chosen and chosen.study == shown.study:
+        link.set("aria-current", "true")
+    top = SubElement(link, "span", {"class": "head"})
+    _text(top, "bdi", shown.case_code)
+    _text(top, "time", f"{_local(findings[0]):%H:%M}")
+    bottom = SubElement(link, "span", {"class": "tail"})
+    if len(findings) == 1:
+        only = SubElement(bottom, "span", {"class": shown.decision})
+        _icon(only, shown.decision)
+        _text(only, "bdi", shown.label or texts[f"decision.{shown.decision}"])
+        return
+    for decision, count in sorted(Counter(f.decision for f in findings).items(), reverse=True):
+        part = SubElement(bottom, "span", {"class": decision, "title": texts[f"decision.{decision}"]})
+        _icon(part, decision)
+        _text(part, "b", str(count))
+        _text(part, "span", texts[f"decision.{decision}"], "spoken")
+
+
+def _icon(parent: Element, name: str) -> None:
+    svg = SubElement(parent, "svg", {"class": "icon", "aria-hidden": "true"})
+    SubElement(svg, "use", href=f"#icon-{name}")
+
+
+def _text(parent: Element, tag: str, text: str, kind: str | None = None) -> Element:
+    element = SubElement(parent, tag, {"class": kind} if kind else {})
+    element.text = text
+    return element
+
+
+def _size(label: str) -> str:
+    return "long" if len(label) > _LONG_LABEL else "short"
+
+
+def _percent(p: float, texts: Mapping[str, str]) -> str:
+    """Whole per cent; never a certainty that no model has."""
+    number = ">99" if p > 0.99 else "<1" if p < 0.01 else f"{p * 100:.0f}"
+    return texts["percent"].format(n=number)
+
+
+def _local(finding: Finding) -> datetime:
+    return finding.stamp.at.astimezone()
+
+
+def parse(stored: StoredFinding) -> Finding:
+    """The finding of a row of the store."""
+    return Finding.model_validate(stored.finding)
