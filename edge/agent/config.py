@@ -7,9 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.schema import Contract, Name
+from edge.schema import Contract, Name, read
 
-__all__ = ["AgentConfig", "CaptureSource", "FolderSource", "MqttConfig", "ScreenConfig", "Source", "Tls"]
+__all__ = [
+    "AgentConfig",
+    "CaptureSource",
+    "FolderSource",
+    "MqttConfig",
+    "ScreenConfig",
+    "Source",
+    "Tls",
+    "load_config",
+]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -114,3 +123,37 @@ class AgentConfig(Contract):
         if len(set(names)) != len(names):
             raise ValueError("sources: two sources have the same name; give each its own")
         return self
+
+
+def load_config(path: Path) -> AgentConfig:
+    """Read ``agent.yaml``; the paths of the result are absolute.
+
+    Raises:
+        BadInputError: see :func:`edge.schema.read`.
+    """
+    config = read(path, AgentConfig)
+    base = path.absolute().parent
+
+    def source(given: Source) -> Source:
+        if isinstance(given, FolderSource):
+            return given.model_copy(update={"path": base / given.path})
+        if isinstance(given.url, str) and "://" not in given.url:
+            return given.model_copy(update={"url": str(base / given.url)})
+        return given
+
+    def below(model: Contract, *names: str) -> dict[str, Path]:
+        return {name: base / value for name in names if (value := getattr(model, name)) is not None}
+
+    tls = config.mqtt.tls
+    mqtt = config.mqtt.model_copy(
+        update=below(config.mqtt, "password_file")
+        | {"tls": tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))}
+    )
+    return config.model_copy(
+        update={
+            "state": base / config.state,
+            "bundles": tuple(base / bundle for bundle in config.bundles),
+            "sources": tuple(source(given) for given in config.sources),
+            "mqtt": mqtt,
+        }
+    )

@@ -66,12 +66,8 @@ class Store:
         return int(rows[0][0]) if rows else 0
 
     def latest(self, n: int, pictures: bool = True) -> list[StoredFinding]:
-        """The newest ``n`` findings, newest first; with their pictures, or faster without."""
+        """The newest ``n`` findings, newest first; without ``pictures`` they are left None."""
         return self._select("ORDER BY finding.seq DESC LIMIT ?", n, pictures=pictures)
-
-    def since(self, seq: int, n: int) -> list[StoredFinding]:
-        """The newest ``n`` findings after ``seq``, newest first."""
-        return self._select("WHERE finding.seq > ? ORDER BY finding.seq DESC LIMIT ?", seq, n)
 
     def get(self, id_: str) -> StoredFinding | None:
         """The finding of an id, or None."""
@@ -97,13 +93,13 @@ class Store:
 
         self._database.write(delete)
 
-    def _select(self, which: str, *parameters: object, pictures: bool = True) -> list[StoredFinding]:
-        columns = "image, overlay" if pictures else "NULL, NULL"
+    def _select(self, which: str, parameter: object, pictures: bool = True) -> list[StoredFinding]:
+        shown = "image, overlay" if pictures else "NULL, NULL"
         rows = self._database.read(
-            f"SELECT finding.seq, finding.id, finding.payload, outbox.id IS NULL, {columns} FROM finding"
+            f"SELECT finding.seq, finding.id, finding.payload, outbox.id IS NULL, {shown} FROM finding"
             " LEFT JOIN picture ON picture.seq = finding.seq LEFT JOIN outbox ON outbox.id = finding.id "
             + which,
-            parameters,
+            (parameter,),
         )
         return [
             StoredFinding(seq, id_, json.loads(payload), bool(delivered), image, overlay)

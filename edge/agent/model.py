@@ -1,0 +1,99 @@
+"""A bundle in use: opened, proven on this device by its golden vectors, and asked about frames."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.bundle.archive import open_bundle
+from edge.bundle.golden import Golden
+from edge.bundle.manifest import IntendedUse
+from edge.errors import BadInputError
+from edge.imaging.frame import Frame, Header
+from edge.inference.decision import Outcome, decide
+from edge.inference.engine import Interpreter
+from edge.inference.prediction import Prediction
+from edge.inference.predictor import Predictor, replay
+from edge.mqtt.payloads import BundleRef
+
+__all__ = ["Model", "covering", "covers"]
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """One bundle of the configuration. ``ref``, ``manifest`` and ``engine`` (its name) are public."""
+
+    def __init__(
+        self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter
+    ) -> None:
+        """Open, check and try the bundle.
+
+        Raises:
+            BadInputError: it is damaged, not signed though it has to be, or made for another target.
+            ScanwrightError: this device's interpreter does not run it as it should.
+        """
+        bundle = open_bundle(path)
+        self.manifest = bundle.manifest
+        if target is not None and bundle.manifest.target not in (target, "unassigned"):
+            raise BadInputError(
+                f"{path}: made for target '{bundle.manifest.target}', this device is '{target}'; package it for"
+                " that, or correct 'target' in the configuration"
+            )
+        if not allow_unsigned:
+            raise BadInputError(
+                f"{path}: has no proof of origin; to run it all the same set 'allow_unsigned: true'"
+            )
+        self.ref = BundleRef(
+            name=bundle.manifest.name,
+            version=bundle.manifest.version,
+            sha256=bundle.sha256,
+            target=bundle.manifest.target,
+            signed=False,
+        )
+        self._predictor = Predictor(bundle, threads, interpreter)
+        self.engine = self._predictor.engine.name
+        steps = replay(self._predictor, Golden.from_npz(bundle.member("golden.npz"), f"{path}: golden.npz"))
+        log.info(
+            "bundle loaded",
+            extra={
+                "bundle": self.ref.name,
+                "version": self.ref.version,
+                "engine": self.engine,
+                "golden_difference": steps,
+            },
+        )
+
+    def look(self, frame: Frame) -> tuple[Prediction, Outcome]:
+        """What the model says of a frame, and what may be said of that.
+
+        Raises:
+            BadInputError: the image cannot be brought to the model's size.
+            EngineError: the interpreter failed.
+        """
+        prediction = self._predictor.predict(frame)
+        return prediction, decide(prediction, self.manifest, self._predictor.ood)
+
+
+def covering(models: Sequence[Model], header: Header) -> list[Model]:
+    """The models whose intended use covers an image."""
+    return [model for model in models if covers(model.manifest.intended_use, header)]
+
+
+def covers(use: IntendedUse, header: Header) -> bool:
+    """Whether an image is within an intended use; what the use or the header leaves open does not count."""
+    pairs = [
+        (use.modality, header.modality),
+        (use.body_part, header.body_part),
+        (use.view, header.view),
+    ]
+    for allowed, found in pairs:
+        if allowed and found and found.upper() not in {term.upper() for term in allowed}:
+            return False
+    age = header.age_years
+    if age is None:
+        return True
+    low = use.min_age_years if use.min_age_years is not None else age
+    high = use.max_age_years if use.max_age_years is not None else age
+    return low <= age <= high

@@ -1,0 +1,364 @@
+"""The device's connection to its broker: one thread, a bounded window, and the outbox emptied through it.
+
+paho-mqtt is used without its own thread and with a new client for each connection, so that its queue never
+holds more than the window and the outbox alone says what is sent again (paho.mqtt.python issue 492).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, Protocol
+
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
+from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.mqtt.broker import WINDOW, Broker
+from edge.mqtt.lane import Lane
+from edge.mqtt.payloads import Ack
+from edge.mqtt.topics import OFFLINE, ONLINE, Topics
+
+__all__ = ["Connection", "Message", "Waiting"]
+
+log = logging.getLogger(__name__)
+
+_NO_SUBSCRIBER = 0x10
+_RETRY_S = (0.5, 30.0)  # first and longest wait between attempts to connect
+_STALLED_S = 60.0  # without an answer to what is in flight the connection is given up
+
+Kind = Literal["finding", "event", "overlay"]
+
+
+class Message(Protocol):
+    """A waiting message; ``seq`` grows with each."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def topic(self) -> str: ...
+    @property
+    def payload(self) -> bytes: ...
+
+
+class Waiting(Protocol):
+    """What the connection needs of an outbox; see ``edge.agent.outbox.Outbox``."""
+
+    def next(self, n: int, kind: Kind, after: int = 0) -> Sequence[Message]: ...
+    def done(self, ids: Iterable[str]) -> Future[int]: ...
+    def last(self) -> int: ...
+
+
+class Connection:
+    """Keeps one device connected, empties its outbox and hands it the commands it is sent.
+
+    At every connect: subscriptions to ``down/command/+`` and ``down/ack``, ``online`` and the birth retained,
+    then what waits, findings first, at most ``min(20, ReceiveMaximum)`` in flight. A finding is done on its
+    id in ``down/ack`` (``receipts``), else on its PUBACK (MQTT 5: not one that says that nobody subscribed);
+    it is sent again after a disconnect, and after a growing wait where nobody took it.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        outbox: Waiting,
+        *,
+        receipts: bool,
+        birth: Callable[[], bytes],
+        command: Callable[[str, bytes], bytes | None],
+        changed: Callable[[bool, str], None],
+    ) -> None:
+        """``birth`` gives the payload of each connect; ``command`` answers a command's name and payload;
+        ``changed`` hears that the broker is there (True) or not, with the reason. All are called from the
+        connection's thread.
+
+        Raises:
+            BadInputError: a TLS file is missing or is not one.
+        """
+        self._broker, self._topics, self._outbox = broker, topics, outbox
+        self._receipts, self._birth, self._command, self._changed = receipts, birth, command, changed
+        broker.client(topics)  # so that a wrong TLS file is told at once
+        self._known_online: bool | None = None
+        self._latest: dict[str, bytes] = {}
+        self._stopping = threading.Event()
+        self._deadline = float("inf")
+        self._woken, self._waker = socket.socketpair()
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._reset()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    @property
+    def online(self) -> bool:
+        """Whether the broker has accepted the connection that stands."""
+        return self._online
+
+    def start(self) -> None:
+        """Begin connecting; returns at once, whether a broker is there or not."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the outbox now. Callable from any thread."""
+        with suppress(BlockingIOError):  # then one is pending already
+            self._waker.send(b"\0")
+
+    def say(self, topic: str, payload: bytes) -> None:
+        """Publish at QoS 0; while there is no connection only the latest of a topic is kept."""
+        self._latest[topic] = payload
+        self.wake()
+
+    def stop(self, timeout_s: float) -> None:
+        """Tell what waits and that the device goes offline, within ``timeout_s``, and disconnect.
+
+        Where that does not succeed the connection is dropped, so that the broker tells the last will.
+        """
+        self._deadline = time.monotonic() + timeout_s
+        self._stopping.set()
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s + 1)
+
+    # From here on everything runs in the connection's thread.
+
+    def _reset(self) -> None:
+        self._online = False
+        self._refusal = ""
+        self._window = 1
+        self._largest_out = 0  # 0: the broker names no limit
+        self._late = 0
+        self._own: deque[tuple[str, bytes]] = deque()
+        self._in_flight: dict[int, Message | None] = {}
+        self._ready: deque[Message] = deque()
+        self._acknowledged: list[str] = []
+        self._deleted: Future[int] | None = None
+        self._answered = time.monotonic()
+        self._lanes = {kind: Lane(kind) for kind in ("finding", "event", "overlay")}
+
+    def _run(self) -> None:
+        wait, longest = _RETRY_S
+        while not self._stopping.is_set():
+            client = self._broker.client(self._topics)
+            self._reset()
+            with self._closing(client):
+                accepted = self._connect(client) and self._serve(client)
+            self._let_go()
+            self._online = False
+            wait = _RETRY_S[0] if accepted else min(wait * 2, longest)
+            # A random part keeps a site's carts from coming back all at once.
+            self._stopping.wait(wait * random.uniform(0.5, 1.0))
+
+    @contextmanager
+    def _closing(self, client: Client) -> Iterator[None]:
+        """Drop the connection if it still stands, without a DISCONNECT."""
+        try:
+            yield
+        finally:
+            if (sock := client.socket()) is not None:
+                sock.close()
+
+    def _connect(self, client: Client) -> bool:
+        try:
+            self._broker.connect(client)
+        except OSError as error:
+            self._tell(False, error.strerror or str(error))
+            return False
+        return True
+
+    def _serve(self, client: Client) -> bool:
+        """Run one connection until it ends; whether the broker had accepted it."""
+        accepted = False
+        status = MQTTErrorCode.MQTT_ERR_SUCCESS
+        while status == MQTTErrorCode.MQTT_ERR_SUCCESS and (sock := client.socket()) is not None:
+            if self._stopping.is_set() and self._finished(client):
+                return accepted
+            self._pump(client)
+            if client.socket() is None:
+                break
+            writing = [sock] if client.want_write() else []
+            readable, writable, _ = select.select([sock, self._woken], writing, [], 1.0)
+            if self._woken in readable:
+                self._woken.recv(4096)
+            if sock in readable:
+                status = self._read(client)
+            if writable and client.socket() is not None:
+                client.loop_write()
+            self._let_go()
+            status = status or client.loop_misc()
+            accepted = accepted or self._online
+            if self._in_flight and time.monotonic() - self._answered > _STALLED_S:
+                self._refusal = "the broker does not answer"
+                break
+        self._tell(False, self._refusal or "the connection was lost")
+        return accepted
+
+    def _let_go(self) -> None:
+        if self._acknowledged:
+            self._deleted = self._outbox.done(self._acknowledged)
+            self._acknowledged = []
+
+    def _read(self, client: Client) -> MQTTErrorCode:
+        while True:
+            status = client.loop_read()
+            sock = client.socket()
+            # TLS may hold decrypted bytes that select does not see.
+            if status or sock is None or not getattr(sock, "pending", lambda: 0)():
+                return status
+
+    def _tell(self, online: bool, why: str) -> None:
+        if self._known_online is not online and not (self._stopping.is_set() and not online):
+            self._changed(online, why)
+        self._known_online = online
+
+    def _finished(self, client: Client) -> bool:
+        """While stopping: whether the connection may end; says ``offline`` once everything else is told."""
+        now = time.monotonic()
+        if not self._online or now > self._deadline:
+            return True
+        waiting = self._in_flight or self._own or self._head()
+        if waiting and now < self._deadline - 1.0:
+            return False
+        if waiting:  # no time left for it: it stays in the outbox
+            self._own.clear()
+        info = client.publish(self._topics.availability, OFFLINE, qos=1, retain=True)
+        while not info.is_published() and time.monotonic() < self._deadline:
+            if (sock := client.socket()) is None:
+                return True
+            if select.select([sock], [], [], 0.1)[0] and self._read(client):
+                return True
+        if info.is_published():
+            client.disconnect()
+        return True
+
+    def _pump(self, client: Client) -> None:
+        if not self._online:
+            return
+        for topic in list(self._latest):
+            client.publish(topic, self._latest.pop(topic), qos=0)
+        while len(self._in_flight) < self._window:
+            if self._own:
+                topic, payload = self._own.popleft()
+                retain = topic in (self._topics.availability, self._topics.birth)
+                self._in_flight[client.publish(topic, payload, qos=1, retain=retain).mid] = None
+            elif (message := self._head()) is not None:
+                self._ready.popleft()
+                self._lanes[message.kind].sent(message)
+                self._in_flight[client.publish(message.topic, self._payload(message), qos=1).mid] = message
+            else:
+                return
+            if len(self._in_flight) == 1:
+                self._answered = time.monotonic()
+
+    def _head(self) -> Message | None:
+        """The next message to send, if any; it stays at the head of ``_ready``."""
+        while self._ready or self._refill():
+            message = self._ready[0]
+            lane = self._lanes[message.kind]
+            size = len(message.payload) + len(message.topic) + 64
+            too_large = 0 < self._largest_out < size
+            if not (lane.held or too_large):
+                return message
+            if too_large:
+                log.error("the broker takes no message as large as this one", extra={"id": message.id})
+                lane.sent(message)
+            self._ready.popleft()
+        return None
+
+    def _refill(self) -> bool:
+        now = time.monotonic()
+        for lane in self._lanes.values():
+            if lane.again(now) and not self._unsettled(lane):
+                self._late = max(self._late, lane.cursor)
+                lane.rewind()
+            if not lane.held:
+                self._ready.extend(self._outbox.next(lane.room(WINDOW), lane.kind, lane.cursor))
+            if self._ready:
+                return True
+        return False
+
+    def _unsettled(self, lane: Lane) -> bool:
+        """Whether the outbox still holds messages that were sent well, or may yet be."""
+        deleting = self._deleted is not None and not self._deleted.done()
+        return deleting or any(m is not None and m.kind == lane.kind for m in self._in_flight.values())
+
+    def _payload(self, message: Message) -> bytes:
+        if message.kind != "finding" or message.seq > self._late:
+            return message.payload
+        return json.dumps(json.loads(message.payload) | {"backfill": True}, separators=(",", ":")).encode()
+
+    def _on_connect(
+        self, client: Client, _userdata: Any, _flags: ConnectFlags, code: ReasonCode, said: Properties | None
+    ) -> None:
+        if code.is_failure:
+            self._refusal = f"the broker refused: {code}"
+            return
+        self._window = min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))
+        self._largest_out = getattr(said, "MaximumPacketSize", 0)
+        self._late = self._outbox.last()
+        self._refusal = ""
+        self._online = True
+        client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
+        self._own.append((self._topics.availability, ONLINE.encode()))
+        self._own.append((self._topics.birth, self._birth()))
+        self._tell(True, "")
+
+    def _on_disconnect(
+        self,
+        _client: Client,
+        _userdata: Any,
+        _flags: DisconnectFlags,
+        code: ReasonCode,
+        _said: Properties | None,
+    ) -> None:
+        if code.is_failure and not self._refusal:
+            self._refusal = f"the connection was lost: {code}"
+
+    def _on_publish(
+        self, _client: Client, _userdata: Any, mid: int, code: ReasonCode, _said: Properties | None
+    ) -> None:
+        self._answered = time.monotonic()
+        message = self._in_flight.pop(mid, None)
+        if message is None:
+            return
+        lane = self._lanes[message.kind]
+        if code.is_failure or (code.value == _NO_SUBSCRIBER and message.kind == "finding"):
+            if lane.refused(time.monotonic()):
+                log.warning(
+                    "not taken, sending again later", extra={"kind": message.kind, "reason": str(code)}
+                )
+        elif self._receipts and message.kind == "finding":
+            lane.awaits(message, time.monotonic())
+        else:
+            lane.taken([message.id], time.monotonic())
+            self._acknowledged.append(message.id)
+
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        if message.topic == self._topics.ack:
+            try:
+                ids = Ack.model_validate_json(message.payload).ids
+            except ValueError:
+                log.warning("a message on down/ack is no Ack")
+                return
+            self._lanes["finding"].taken(ids, time.monotonic())
+            self._acknowledged.extend(ids)
+        elif message.retain:
+            log.warning("a retained command was ignored")
+        else:
+            name = message.topic.rsplit("/", 1)[-1]
+            answer = self._command(name, bytes(message.payload))
+            if answer is not None:
+                self._own.append((self._topics.response(name), answer))
