@@ -19,7 +19,9 @@ _ICONS = {
     "negative": "M12 2a10 10 0 1 0 0 20a10 10 0 1 0 0-20zM7 12.4l3.4 3.4L17 9",
     "no_result": "M9.1 9a3 3 0 1 1 4.2 2.8c-.9.5-1.3 1-1.3 2.2M12 17.2v.6",
 }
-_LONG_LABEL = 13  # letters from which the headline is set smaller
+_MOST_LABELS = 6  # probabilities listed, the largest
+# Letters of a headline up to which a size of type fits.
+_SIZES = (("short", 8), ("medium", 14))
 
 
 @dataclass(frozen=True)
@@ -140,14 +142,24 @@ def _probabilities(section: Element, finding: Finding, texts: Mapping[str, str])
     if not finding.probabilities:
         return
     table = SubElement(section, "ul", {"class": "labels"})
-    for label, p in sorted(finding.probabilities.items(), key=lambda item: -item[1]):
+    for label, p in sorted(finding.probabilities.items(), key=lambda item: -item[1])[:_MOST_LABELS]:
         row = SubElement(table, "li")
         _text(row, "bdi", label)
-        SubElement(row, "meter", {"min": "0", "max": "1", "value": f"{p:.3f}", "aria-label": label})
+        _meter(row, p, finding.thresholds.get(label))
         _text(row, "bdi", _percent(p, texts), "number").set("dir", "ltr")
         if label in finding.thresholds:
             limit = _percent(finding.thresholds[label], texts)
             _text(row, "small", texts["threshold"].format(p=limit))
+
+
+def _meter(row: Element, value: float, threshold: float | None) -> None:
+    # The number beside it says the same in words.
+    shape = {"class": "meter", "viewBox": "0 0 100 1", "preserveAspectRatio": "none", "aria-hidden": "true"}
+    meter = SubElement(row, "svg", shape)
+    SubElement(meter, "rect", width=f"{value * 100:.1f}", height="1")
+    if threshold is not None:
+        at = f"{threshold * 100:.1f}"
+        SubElement(meter, "line", x1=at, x2=at, y1="0", y2="1")
 
 
 def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:
@@ -257,7 +269,7 @@ def _text(parent: Element, tag: str, text: str, kind: str | None = None) -> Elem
 
 
 def _size(label: str) -> str:
-    return "long" if len(label) > _LONG_LABEL else "short"
+    return next((size for size, most in _SIZES if len(label) <= most), "long")
 
 
 def _percent(p: float, texts: Mapping[str, str]) -> str:
