@@ -36,10 +36,10 @@ class Model:
         """
         bundle = open_bundle(path)
         self.manifest = bundle.manifest
-        if target is not None and bundle.manifest.target not in (target, "unassigned"):
+        if target is not None and bundle.manifest.target != target:
             raise BadInputError(
-                f"{path}: made for target '{bundle.manifest.target}', this device is '{target}'; package it for"
-                " that, or correct 'target' in the configuration"
+                f"{path}: made for target '{bundle.manifest.target}', this device is '{target}';"
+                " package it for that, or correct 'target' in the configuration"
             )
         if not allow_unsigned:
             raise BadInputError(

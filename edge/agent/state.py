@@ -35,7 +35,8 @@ def lock_state(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             pid = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip()
             raise ScanwrightError(
-                f"state: {folder} is in use by another agent (process {pid}); stop that one, or give each its own"
+                f"state: {folder} is in use by another agent (process {pid});"
+                " stop that one, or give each its own"
             ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)

@@ -117,7 +117,7 @@ class LiveCapture:
                 if now - last > self._silence_s:
                     study = f"live:{uuid.uuid4().hex}"
                 last = now
-                yield Frame(_rgb(pixels), f"{study}#{uuid.uuid4().hex}", study, self.name, index)
+                yield Frame(pixels, f"{study}#{uuid.uuid4().hex}", study, self.name, index)
             grabbing.clear()
             if not lost and not stop.is_set():
                 yield Notice(
@@ -147,7 +147,7 @@ class LiveCapture:
                 found, pixels = capture.retrieve()
                 if found and grabbing.is_set():
                     with self._fresh:
-                        self._newest = (index, pixels)
+                        self._newest = (index, _rgb(pixels))
                         self._fresh.notify()
             index += 1
         capture.release()
@@ -168,8 +168,6 @@ class LiveCapture:
         return cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, timeouts)
 
 
-def _rgb(pixels: Pixels) -> Pixels:
-    if pixels.ndim == 2:
-        return np.ascontiguousarray(pixels)
-    converted: Pixels = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    return converted
+def _rgb(pixels: Any) -> Pixels:
+    """OpenCV's blue, green, red the other way round; gray stays as it is."""
+    return pixels if pixels.ndim == 2 else np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)

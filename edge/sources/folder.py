@@ -84,7 +84,7 @@ class Folder:
                         return
                     if failure:
                         yield failure
-                if _signature(os.stat(path)) != signature:
+                if _signature(Path(path).stat()) != signature:
                     return  # it changed meanwhile: look again
                 yield Done((content, place))
             except FileNotFoundError:

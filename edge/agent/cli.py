@@ -1,0 +1,157 @@
+"""``scanwright agent``: run and look after the service on a cart."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.agent import logs
+from edge.agent.config import AgentConfig, CaptureSource, load_config
+from edge.agent.state import DATABASE, running_agent
+
+__all__ = ["agent"]
+
+_config_option = click.option(
+    "--config", "path", required=True, type=click.Path(path_type=Path), help="The agent's YAML file."
+)
+
+
+@click.group()
+def agent() -> None:
+    """Run and look after the service on a cart.
+
+    Not a medical device: findings are decision support.
+    """
+
+
+@agent.command()
+@_config_option
+def run(path: Path) -> None:
+    """Take frames, decide, show and tell, until stopped (SIGTERM or Ctrl-C).
+
+    \b
+    Example:
+      scanwright agent run --config agent.yaml
+
+    Nothing is lost at a stop, a kill or a power cut: findings wait in the state folder until the broker
+    has them.
+    """
+    config = load_config(path)
+    logs.set_up(config.log_level)
+    # Decoders report on standard error in their own words; what fails is said by an event.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    from edge.agent.service import Agent
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    Agent(config).run(stop)
+
+
+@agent.command()
+@_config_option
+def check(path: Path) -> None:
+    """Try everything that a configuration names, without taking a frame.
+
+    \b
+    Example:
+      scanwright agent check --config agent.yaml
+
+    Exit code 2 and one line if the agent would not start; a broker or a source that is not there is only
+    said, for the agent waits for those.
+    """
+    config = load_config(path)
+    logging.disable()
+    from edge.agent.service import broker_of, load_models
+    from edge.mqtt.topics import Topics
+
+    click.echo(f"ok    configuration of {config.site}/{config.device}")
+    for model in load_models(config):
+        ref = model.ref
+        click.echo(
+            f"ok    bundle {ref.name} {ref.version} for {ref.target} on {model.engine}"
+            + ("" if ref.signed else ", NOT SIGNED")
+        )
+    broker_of(config.mqtt).client(Topics(config.site, config.device))
+    _say(*_broker_answers(config))
+    for source in config.sources:
+        if isinstance(source, CaptureSource):
+            if isinstance(source.url, str) and "://" not in source.url:
+                _say(Path(source.url).exists(), f"source {source.name}: {source.url}")
+        else:
+            _say(source.path.is_dir(), f"source {source.name}: folder {source.path}")
+
+
+@agent.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(path: Path, as_json: bool) -> None:
+    """Print whether the agent runs, what waits to be told, and its last findings.
+
+    \b
+    Example:
+      scanwright agent status --config agent.yaml --json
+    """
+    config = load_config(path)
+    found = _status(config)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    pid = found["pid"]
+    click.echo(f"{config.site}/{config.device}: " + (f"running (process {pid})" if pid else "not running"))
+    waiting = ", ".join(f"{count} {kind}s" for kind, count in found["waiting"].items())
+    oldest = found["oldest_s"]
+    click.echo(f"waiting: {waiting}" + (f"; the oldest for {oldest:.0f} s" if oldest is not None else ""))
+    for finding in found["findings"]:
+        what = finding["label"] or ", ".join(finding["reasons"])
+        click.echo(f"{finding['at']}  {finding['case_code']}  {finding['decision']}  {what}")
+
+
+def _status(config: AgentConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "pid": running_agent(config.state),
+        "waiting": {},
+        "oldest_s": None,
+        "findings": [],
+    }
+    path = config.state / DATABASE
+    if not path.exists():
+        return found
+    from edge.agent.database import Database
+    from edge.agent.outbox import Outbox
+    from edge.agent.store import Store
+
+    with closing(Database(path)) as database:
+        outbox = Outbox(database)
+        found |= {"waiting": outbox.counts(), "oldest_s": outbox.oldest_s()}
+        for stored in Store(database).latest(5, pictures=False):
+            finding = stored.finding
+            keys = ("id", "case_code", "decision", "label", "probability", "reasons")
+            found["findings"].append(
+                {"at": finding["stamp"]["at"], "delivered": stored.delivered}
+                | {key: finding[key] for key in keys}
+            )
+    return found
+
+
+def _broker_answers(config: AgentConfig) -> tuple[bool, str]:
+    where = f"broker {config.mqtt.host}:{config.mqtt.port}"
+    try:
+        socket.create_connection((config.mqtt.host, config.mqtt.port), timeout=5).close()
+    except OSError as error:
+        return False, f"{where} ({error.strerror or error})"
+    return True, where
+
+
+def _say(there: bool, what: str) -> None:
+    click.echo(("ok    " if there else "wait  ") + what + ("" if there else ": not there"))

@@ -1,0 +1,131 @@
+"""What was decided, made durable: each finding with its mark, its pictures and its message in one commit."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from typing import Literal
+
+from edge.agent import outbox, store
+from edge.agent.clock import Clock
+from edge.agent.commands import Scalar
+from edge.agent.database import Database
+from edge.agent.report import Report
+from edge.mqtt.payloads import Event
+from edge.mqtt.topics import Topics
+
+__all__ = ["Recorder"]
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 1000  # commits that may be under way
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+class Recorder:
+    """Writes findings and events, several commits ahead of the disk. Events may come from any thread.
+
+    ``findings`` counts those that are on the disk.
+    """
+
+    def __init__(self, database: Database, topics: Topics, clock: Clock) -> None:
+        self._database, self._topics, self._clock = database, topics, clock
+        self._writing: deque[Future[int]] = deque()
+        self.findings = 0
+
+    def finding(self, report: Report, event: Event | None = None) -> Future[int]:
+        """Keep a finding, and with it the event it comes with; nothing if the same id was kept before.
+
+        The future is 1 or 0 when that is on the disk.
+        """
+        finding = report.finding
+        payload = finding.model_dump_json()
+
+        def write(connection: sqlite3.Connection) -> int:
+            if not store.mark(connection, finding.id):
+                return 0
+            store.add(connection, finding.id, payload, report.image, report.overlay)
+            outbox.add(connection, "finding", finding.id, self._topics.finding, payload.encode())
+            if event:
+                self._add_event(connection, event)
+            if report.heat:
+                topic = self._topics.overlay(finding.id)
+                outbox.add(connection, "overlay", f"overlay/{finding.id}", topic, report.heat)
+            return 1
+
+        if event:
+            _log_event(event)
+        log.info(
+            "finding",
+            extra={
+                "id": finding.id,
+                "case": finding.case_code,
+                "source": finding.source,
+                "decision": finding.decision,
+                "reasons": [reason.value for reason in finding.reasons],
+            },
+        )
+        return self._write(write)
+
+    def seen(self, marks: Iterable[str]) -> None:
+        """Mark as seen, after all that was recorded before."""
+        kept = tuple(marks)
+
+        def write(connection: sqlite3.Connection) -> int:
+            for key in kept:
+                store.mark(connection, key)
+            return 0
+
+        self._write(write)
+
+    def event(
+        self,
+        severity: Literal["info", "warning", "error"],
+        code: str,
+        message: str,
+        data: Mapping[str, Scalar] | None = None,
+    ) -> Event:
+        """An Event of now; say it by :meth:`tell`, or with a finding."""
+        return Event(
+            id=uuid.uuid4().hex,
+            stamp=self._clock.stamp(),
+            severity=severity,
+            code=code,
+            message=message[:1000],
+            data=dict(data or {}),
+        )
+
+    def tell(self, event: Event) -> None:
+        """Log an event and keep it for the broker."""
+        _log_event(event)
+
+        def write(connection: sqlite3.Connection) -> int:
+            self._add_event(connection, event)
+            return 0
+
+        self._write(write)
+
+    def settle(self, everything: bool = False) -> None:
+        """Hear how the commits went.
+
+        Raises:
+            ScanwrightError: the database has stopped.
+        """
+        while self._writing and (everything or self._writing[0].done() or len(self._writing) > _AHEAD):
+            self.findings += self._writing.popleft().result()
+
+    def _write(self, action: Callable[[sqlite3.Connection], int]) -> Future[int]:
+        future = self._database.write(action)
+        self._writing.append(future)
+        return future
+
+    def _add_event(self, connection: sqlite3.Connection, event: Event) -> None:
+        outbox.add(connection, "event", event.id, self._topics.event, event.model_dump_json().encode())
+
+
+def _log_event(event: Event) -> None:
+    log.log(_LEVELS[event.severity], event.message, extra={"code": event.code, **event.data})

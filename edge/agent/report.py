@@ -1,0 +1,150 @@
+"""What is said of a frame: the Finding, and the pictures that the screen shows beside it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.agent.clock import Clock
+from edge.agent.config import AgentConfig
+from edge.agent.identity import Identity
+from edge.agent.model import Model
+from edge.bundle.reasons import Reason
+from edge.errors import BadInputError
+from edge.imaging.frame import Frame, Pixels
+from edge.imaging.overlay import heat_map, overlay_png
+from edge.inference.decision import Outcome
+from edge.inference.engine import EngineError
+from edge.inference.prediction import Floats, Prediction
+from edge.mqtt.payloads import Evidence, Finding
+from edge.sources.base import Failure
+
+__all__ = ["Report", "Reporter"]
+
+_PICTURE_SIDE = 1024  # longer side of the pictures for the screen
+
+
+@dataclass(frozen=True)
+class Report:
+    """A Finding with its pictures, PNG: ``image`` and ``overlay`` for the screen, which stay on the device,
+    and ``heat``, the heat map alone, where it is to be published."""
+
+    finding: Finding
+    image: bytes | None = None
+    overlay: bytes | None = None
+    heat: bytes | None = None
+
+
+class Reporter:
+    """Makes Reports of frames and failures."""
+
+    def __init__(self, config: AgentConfig, identity: Identity, clock: Clock) -> None:
+        self._config, self._identity, self._clock = config, identity, clock
+
+    def finding_id(self, model: Model, frame: Frame | Failure) -> str:
+        """The id that the finding of a frame has, or will have."""
+        return self._identity.finding(model.ref.name, model.ref.version, frame.identity)
+
+    def judged(self, model: Model, frame: Frame) -> tuple[Report, EngineError | None]:
+        """What the model says of a frame; if the engine fails, that there is no result, and the error."""
+        start = time.perf_counter()
+        try:
+            prediction, outcome = model.look(frame)
+        except EngineError as error:
+            return self.withheld(model, frame, Reason.ENGINE_FAILED), error
+        except BadInputError:  # a step leaves nothing of so small an image
+            return self.withheld(model, frame, Reason.TOO_SMALL), None
+        cam = _activation(model, prediction, outcome)
+        published = cam is not None and (
+            self._config.overlays == "always"
+            or (self._config.overlays == "positive" and outcome.decision == "positive")
+        )
+        pixels = _for_screen(frame.pixels)
+        overlay = overlay_png(pixels, cam) if cam is not None else None
+        image = _png(pixels)
+        spec = model.manifest.input
+        heat = _png(heat_map(cam, spec.height, spec.width)) if cam is not None and published else None
+        elapsed = prediction.elapsed_ms | {"total": (time.perf_counter() - start) * 1e3}
+        finding = self._finding(
+            model,
+            frame,
+            decision=outcome.decision,
+            label=outcome.label,
+            probability=outcome.probability,
+            probabilities=outcome.probabilities,
+            thresholds=outcome.thresholds,
+            reasons=outcome.reasons,
+            evidence=Evidence(
+                ood_score=_finite(outcome.ood_score),
+                ood_limit=outcome.ood_limit,
+                peak=_peak(cam) if cam is not None else None,
+                quality=prediction.quality,
+                area=_areas(model, prediction, outcome),
+                overlay=published,
+            ),
+            elapsed_ms={stage: round(value, 3) for stage, value in elapsed.items()},
+        )
+        return Report(finding, image, overlay, heat), None
+
+    def withheld(self, model: Model, frame: Frame | Failure, reason: Reason) -> Report:
+        """That there is no result of a frame, and why."""
+        finding = self._finding(model, frame, decision="no_result", reasons=(reason,))
+        return Report(finding, _png(_for_screen(frame.pixels)) if isinstance(frame, Frame) else None)
+
+    def _finding(self, model: Model, frame: Frame | Failure, **said: Any) -> Finding:
+        return Finding(
+            id=self.finding_id(model, frame),
+            site=self._config.site,
+            device=self._config.device,
+            stamp=self._clock.stamp(),
+            case_code=self._identity.case_code(frame.study),
+            study=self._identity.study(frame.study),
+            source=frame.source,
+            frame=frame.index if isinstance(frame, Frame) else 0,
+            bundle=model.ref,
+            **said,
+        )
+
+
+def _activation(model: Model, prediction: Prediction, outcome: Outcome) -> Floats | None:
+    """The activation map ``[h, w]`` of the label that was named; without one, of none."""
+    if prediction.cam is None or outcome.label is None:
+        return None
+    activation: Floats = prediction.cam[..., model.manifest.labels.index(outcome.label)]
+    return activation
+
+
+def _peak(cam: Floats) -> tuple[float, float]:
+    row, column = divmod(int(cam.argmax()), cam.shape[1])
+    return (row + 0.5) / cam.shape[0], (column + 0.5) / cam.shape[1]
+
+
+def _areas(model: Model, prediction: Prediction, outcome: Outcome) -> dict[str, float] | None:
+    """Share of the image that each class of the mask ``[H, W, K]`` covers."""
+    if prediction.mask is None or outcome.decision == "no_result":
+        return None
+    classes = prediction.mask.argmax(axis=-1)
+    return {label: float(np.mean(classes == index)) for index, label in enumerate(model.manifest.labels)}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _for_screen(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    scale = _PICTURE_SIDE / max(height, width)
+    if scale >= 1:
+        return pixels
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _png(pixels: Pixels) -> bytes:
+    data = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".png", data, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1])

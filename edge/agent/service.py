@@ -1,0 +1,354 @@
+"""The agent: frames from its sources, through its models, into the database, and out to broker and screen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from queue import Empty, Full, Queue
+
+from edge import __version__
+from edge.agent.clock import Clock
+from edge.agent.commands import Commands, InvalidCommandError, Scalar
+from edge.agent.config import AgentConfig, FolderSource, MqttConfig
+from edge.agent.config import Source as SourceConfig
+from edge.agent.database import Database
+from edge.agent.health import Counters, measure
+from edge.agent.identity import Identity, device_secret
+from edge.agent.model import Model, covering
+from edge.agent.outbox import Outbox
+from edge.agent.quarantine import Quarantine
+from edge.agent.recorder import Recorder
+from edge.agent.report import Reporter
+from edge.agent.state import DATABASE, lock_state
+from edge.agent.store import Store
+from edge.bundle.reasons import Reason
+from edge.errors import BadInputError, ScanwrightError
+from edge.imaging.frame import Frame
+from edge.mqtt.broker import Broker
+from edge.mqtt.connection import Connection
+from edge.mqtt.payloads import Birth, Health
+from edge.mqtt.topics import Topics
+from edge.sources.base import Done, Failure, Item, Source
+
+__all__ = ["Agent", "broker_of", "load_models"]
+
+log = logging.getLogger(__name__)
+
+_AHEAD = 2  # frames that wait for the model
+_LOOK_S = 0.2  # how soon a stop is noticed
+_FLUSH_S = 5.0  # for what is to be told, when stopping
+
+
+class Agent:
+    """The service of one cart. ``store`` and ``screen`` (None if not configured) are public."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        """Take the state folder and load the bundles.
+
+        Raises:
+            BadInputError: something the configuration names cannot be used.
+            ScanwrightError: another agent has the state folder, the interpreter fails, or a port is taken.
+        """
+        self._config = config
+        self._clock = Clock()
+        self._topics = Topics(config.site, config.device)
+        self._counters = Counters()
+        self._started = self._clock.now()
+        self._items: Queue[Item] = Queue(_AHEAD)
+        self._failing: set[str] = set()
+        self._defect: str | None = None
+        with ExitStack() as stack:
+            stack.enter_context(lock_state(config.state))
+            self._identity = Identity(device_secret(config.state / "secret"))
+            self._models = load_models(config)
+            self._database = Database(config.state / DATABASE)
+            stack.callback(self._database.close)
+            self.store, self._outbox = Store(self._database), Outbox(self._database)
+            self._quarantine = Quarantine(config.state / "quarantine")
+            self._recorder = Recorder(self._database, self._topics, self._clock)
+            self._reporter = Reporter(config, self._identity, self._clock)
+            self._commands = Commands(
+                self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
+            )
+            self._connection = Connection(
+                broker_of(config.mqtt),
+                self._topics,
+                self._outbox,
+                receipts=config.mqtt.receipts,
+                birth=self._birth,
+                command=self._command,
+                changed=self._broker_changed,
+            )
+            self._database.watch(self._connection.wake)
+            self._sources = [self._source(source) for source in config.sources]
+            self.screen = None
+            if config.screen is not None:
+                from edge.agent.screen import ScreenServer
+
+                bundles = [model.ref for model in self._models]
+                self.screen = ScreenServer(
+                    self.store, config, config.screen, bundles, lambda: self._connection.online
+                )
+            self._held = stack.pop_all()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; then finish the frame in hand, tell what waits, and go offline.
+
+        Raises:
+            ScanwrightError: the agent cannot go on. What it had decided is safe and told at the next start.
+        """
+        hook, threading.excepthook = threading.excepthook, lambda args: self._thread_failed(args, stop)
+        try:
+            with self._held:
+                self._run(stop)
+        finally:
+            threading.excepthook = hook
+        if self._defect:
+            raise ScanwrightError(self._defect)
+        log.info("stopped")
+
+    def _run(self, stop: threading.Event) -> None:
+        self._say_what_is_unusual()
+        self._connection.start()
+        if self.screen:
+            self.screen.start()
+            log.info("screen", extra={"url": self.screen.url})
+        feeders = [
+            threading.Thread(
+                target=self._feed, args=(source, stop), name=f"source-{source.name}", daemon=True
+            )
+            for source in self._sources
+        ]
+        for feeder in feeders:
+            feeder.start()
+        try:
+            self._work(stop)
+        finally:
+            stop.set()
+            self._connection.stop(_FLUSH_S)
+            if self.screen:
+                self.screen.stop()
+            for feeder in feeders:
+                feeder.join(1.0)
+
+    def _work(self, stop: threading.Event) -> None:
+        next_health = time.monotonic()
+        while not stop.is_set():
+            with suppress(Empty):
+                self._take(self._items.get(timeout=_LOOK_S))
+            self._recorder.settle()
+            if time.monotonic() >= next_health:
+                next_health = time.monotonic() + self._config.health_s
+                self._connection.say(self._topics.health, self._health().model_dump_json().encode())
+                if self._clock.trusted():
+                    self.store.purge(self._config.keep_days)
+        self._recorder.settle(everything=True)
+
+    def _feed(self, source: Source, stop: threading.Event) -> None:
+        for item in source.frames(stop):
+            waiting = True
+            while waiting and not stop.is_set():
+                with suppress(Full):
+                    self._items.put(item, timeout=_LOOK_S)
+                    waiting = False
+
+    def _take(self, item: Item) -> None:
+        if isinstance(item, Frame):
+            self._judge(item)
+        elif isinstance(item, Failure):
+            self._fail(item)
+        elif isinstance(item, Done):
+            self._recorder.seen(self._identity.mark(key) for key in item.keys)
+        else:
+            self._recorder.tell(self._recorder.event(item.severity, item.code, item.message, item.data))
+
+    def _judge(self, frame: Frame) -> None:
+        self._count_frame()
+        models = covering(self._models, frame.header)
+        for model in models or self._models[:1]:
+            if self.store.seen(self._reporter.finding_id(model, frame)):
+                continue
+            if not models:
+                self._recorder.finding(self._reporter.withheld(model, frame, Reason.NOT_COVERED))
+                continue
+            report, error = self._reporter.judged(model, frame)
+            name = model.ref.name
+            event = None
+            if error is None:
+                self._failing.discard(name)
+                self._counters.inference_ms.append(report.finding.elapsed_ms.get("infer", 0.0))
+            elif name not in self._failing:
+                self._failing.add(name)
+                event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
+            self._recorder.finding(report, event)
+
+    def _fail(self, failure: Failure) -> None:
+        """Keep what gave no frame in the quarantine, say so, and only then take it away."""
+        self._count_frame()
+        report = self._reporter.withheld(self._models[0], failure, failure.reason)
+        id_ = report.finding.id
+        try:
+            self._quarantine.keep(id_, failure, self._clock.now().isoformat())
+        except OSError as error:
+            log.error("the quarantine cannot be written", extra={"id": id_, "error": error.strerror})
+            kept = False
+        else:
+            kept = True
+        event = self._recorder.event(
+            "error",
+            "quarantined" if kept else "not_quarantined",
+            f"source '{failure.source}': no image could be had ({failure.reason.value});"
+            + (f" kept in the quarantine as {id_}" if kept else " it stays where it is"),
+            {"source": failure.source, "reason": failure.reason.value, "id": id_},
+        )
+        self._counters.quarantined += self._recorder.finding(report, event).result()
+        if kept and not self._quarantine.release(failure):
+            log.warning("the quarantined file could not be taken out of its folder", extra={"id": id_})
+
+    def _count_frame(self) -> None:
+        self._counters.frames += 1
+        self._counters.last_frame = self._clock.now()
+
+    def _source(self, config: SourceConfig) -> Source:
+        if isinstance(config, FolderSource):
+            from edge.sources.folder import Folder
+
+            return Folder(config.name, config.path, config.poll_s, config.settle_s, self._seen)
+        from edge.sources.capture import LiveCapture, VideoFile
+
+        url = config.url
+        if isinstance(url, str) and "://" not in url and not url.startswith("/dev/"):
+            return VideoFile(config.name, Path(url), config.every, self._seen)
+        return LiveCapture(
+            config.name,
+            url,
+            config.every,
+            open_timeout_s=config.open_timeout_s,
+            read_timeout_s=config.read_timeout_s,
+            retry_s=config.retry_s,
+            silence_s=self._config.study_silence_s,
+        )
+
+    def _seen(self, key: str) -> bool:
+        return self.store.seen(self._identity.mark(key))
+
+    def _say_what_is_unusual(self) -> None:
+        if not all(model.ref.signed for model in self._models):
+            event = self._recorder.event(
+                "warning",
+                "bundle_unsigned",
+                "running a bundle without proof of origin, because allow_unsigned is set",
+                {"bundles": ", ".join(model.ref.name for model in self._models if not model.ref.signed)},
+            )
+            self._recorder.tell(event)
+        mqtt = self._config.mqtt
+        if mqtt.protocol == "3.1.1" and not mqtt.receipts:
+            log.warning(
+                "MQTT 3.1.1 without receipts: the broker's word is all there is that a finding arrived;"
+                " it says nothing of refusals or missing subscribers"
+            )
+
+    def _broker_changed(self, online: bool, why: str) -> None:
+        where = f"{self._config.mqtt.host}:{self._config.mqtt.port}"
+        if online:
+            log.info("connected to the broker", extra={"broker": where})
+        else:
+            message = f"broker {where} is not there ({why}); findings are kept and told later"
+            self._recorder.tell(self._recorder.event("warning", "broker_lost", message))
+
+    def _birth(self) -> bytes:
+        birth = Birth(
+            site=self._config.site,
+            device=self._config.device,
+            stamp=self._clock.stamp(),
+            agent_version=__version__,
+            target=self._config.target,
+            interpreter=self._models[0].engine,
+            bundles=tuple(model.ref for model in self._models),
+            started=self._started,
+        )
+        return birth.model_dump_json().encode()
+
+    def _health(self) -> Health:
+        self._counters.findings = self._recorder.findings
+        return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
+
+    def _status(self) -> dict[str, Scalar]:
+        """The Health, without its stamp, and what the agent is."""
+        health = self._health().model_dump(mode="json", exclude={"schema_version", "stamp"})
+        bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
+        return {"agent_version": __version__, "bundles": bundles, **health}
+
+    def _command(self, name: str, payload: bytes) -> bytes | None:
+        try:
+            response = self._commands.answer(name, payload)
+        except InvalidCommandError as error:
+            event = self._recorder.event("warning", "command_invalid", f"command '{name[:64]}': {error}")
+            self._recorder.tell(event)
+            return None
+        log.info("command", extra={"name_of_command": name[:64], "ok": response.ok, "error": response.error})
+        return response.model_dump_json().encode()
+
+    def _thread_failed(self, failed: threading.ExceptHookArgs, stop: threading.Event) -> None:
+        name = failed.thread.name if failed.thread else "a thread"
+        what = failed.exc_type.__name__
+        if failed.exc_value is not None:
+            log.critical("defect", exc_info=failed.exc_value, extra={"thread": name})
+        if isinstance(failed.exc_value, ScanwrightError):
+            self._defect = str(failed.exc_value)
+        else:
+            self._defect = f"the agent stopped on a defect in '{name}' ({what}); the log has the details"
+        stop.set()
+
+
+def load_models(config: AgentConfig) -> list[Model]:
+    """The configured bundles, ready.
+
+    Raises:
+        BadInputError: one cannot be used, or two are the same.
+        ScanwrightError: the interpreter does not run one as it should.
+    """
+    models = [
+        Model(
+            path,
+            allow_unsigned=config.allow_unsigned,
+            target=config.target,
+            threads=config.threads,
+            interpreter=config.interpreter,
+        )
+        for path in config.bundles
+    ]
+    names = [model.ref.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(f"bundles: two are called '{name}'; keep the one to use")
+    return models
+
+
+def broker_of(config: MqttConfig) -> Broker:
+    """The configured broker, with its password read.
+
+    Raises:
+        BadInputError: the password file cannot be read.
+    """
+    password = None
+    if config.password_file is not None:
+        try:
+            password = config.password_file.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"mqtt.password_file: {config.password_file} cannot be read") from error
+    tls = config.tls
+    return Broker(
+        host=config.host,
+        port=config.port,
+        protocol=config.protocol,
+        username=config.username,
+        password=password,
+        ca=tls.ca if tls else None,
+        certificate=tls.certificate if tls else None,
+        key=tls.key if tls else None,
+        keepalive_s=config.keepalive_s,
+    )
