@@ -131,8 +131,8 @@ def transforms(
 ) -> Any:
     """Projective transforms ``[n, 8]`` (output to input pixel) about the centre of images of ``size``.
 
-    ``angle`` in radians, ``scale`` enlarges above 1, ``right`` and ``down`` in pixels, ``mirror`` and ``upend``
-    are -1 to flip; each is float ``[n]``.
+    ``angle`` in radians, ``scale`` enlarges above 1, ``right`` and ``down`` in pixels, ``mirror`` and
+    ``upend`` are -1 to flip; each is float ``[n]``.
     """
     centre_y, centre_x = (size[0] - 1) / 2.0, (size[1] - 1) / 2.0
     a, b = tf.cos(angle) / scale * mirror, -tf.sin(angle) / scale * upend

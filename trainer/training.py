@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import Task
 from trainer.augmentation import augment, mixup, scaled
 from trainer.backend import keras, tf
-from trainer.evaluation.metrics import auroc
+from trainer.evaluation.metrics import mean_auroc
+from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
 
-__all__ = ["Epoch", "Images", "Plan", "fit", "predict"]
+__all__ = ["Images", "Plan", "fit", "predict"]
 
 WARM_UP_SHARE = 0.05
 
@@ -28,21 +29,6 @@ class Images:
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to. ``tune_`` is on images that the weights never saw, without augmentation."""
-
-    stage: str
-    epoch: int
-    loss: float
-    accuracy: float
-    tune_loss: float
-    tune_accuracy: float
-    tune_auroc: float | None
-    learning_rate: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -130,7 +116,7 @@ def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[
 
 
 def _batches(train: Images, batch: int, plan: Plan) -> Any:
-    """Shuffled, augmented, scaled batches, full ones only: a rest of two images would upset the batch norms."""
+    """Shuffled, augmented, scaled batches; full ones only, as a rest of two would upset the batch norms."""
     images, labels = tf.constant(train.pixels), tf.constant(train.targets)
     smoothing = plan.training.label_smoothing
 
@@ -212,21 +198,11 @@ def _accuracy(logits: Any, targets: Any, task: Task) -> Any:
 
 
 def _tuning_figures(logits: NDArray[np.float32], targets: NDArray[np.float32], task: Task) -> dict[str, Any]:
-    areas = [auroc(logits[:, k] - _rivals(logits, k, task), targets[:, k] > 0.5) for k in range(logits.shape[1])]
-    known = [area for area in areas if area is not None and not math.isnan(area)]
     return {
-        "tune_loss": float(np.mean(np.asarray(_losses(logits, targets, task)))),
+        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))),
         "tune_accuracy": float(_accuracy(logits, targets, task)),
-        "tune_auroc": float(np.mean(known)) if known else None,
+        "tune_auroc": mean_auroc(np.asarray(_probabilities(logits, task), np.float64), targets > 0.5),
     }
-
-
-def _rivals(logits: NDArray[np.float32], k: int, task: Task) -> Any:
-    """What a class's logit is ranked against: the others together, so that the order is its probability's."""
-    if task != "single-label":
-        return 0.0
-    others = np.delete(logits.astype(np.float64), k, axis=1)
-    return np.logaddexp.reduce(others, axis=1)
 
 
 def _optimizer(training: Training) -> Any:
@@ -263,7 +239,9 @@ class _MovingAverage:
         """Take the weights after a step in; early on with less memory, so that the start is forgotten."""
         if self.variables:
             self.updates += 1
-            self.update_shadows(tf.constant(min(self.decay, self.updates / (self.updates + 10.0)), tf.float32))
+            self.update_shadows(
+                tf.constant(min(self.decay, self.updates / (self.updates + 10.0)), tf.float32)
+            )
 
     def _update_shadows(self, decay: Any) -> None:
         for shadow, variable in zip(self.shadows, self.variables, strict=True):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from trainer.backend import keras, tfmot
+from trainer.history import Epoch
 from trainer.recipe import Compression
-from trainer.training import Epoch, Images, Plan, fit
+from trainer.training import Images, Plan, fit
 
 __all__ = ["prune", "sparsity"]
 
@@ -29,8 +30,8 @@ def prune(
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
     Gupta 2017); only epochs at full sparsity may be kept. Depthwise kernels and the head are never pruned.
-    The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels would
-    pull it elsewhere.
+    The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
+    would pull it elsewhere.
     """
     epochs = compression.pruning_epochs
     steps = max(1, len(train.pixels) // min(plan.training.batch_size, len(train.pixels)))

@@ -49,7 +49,7 @@ def to_int8(model: Any, calibration: NDArray[np.uint8]) -> bytes:
 
 
 def calibration_images(train: Images, count: int, seed: int) -> tuple[NDArray[np.uint8], Calibration]:
-    """At most ``count`` training images, as many of each label as there are, and what the manifest keeps of them."""
+    """At most ``count`` training images, evenly from the labels, and what the manifest keeps of them."""
     random = np.random.default_rng(seed)
     queues = [list(random.permutation(np.flatnonzero(column > 0.5))) for column in train.targets.T]
     unlabelled = np.flatnonzero(~(train.targets > 0.5).any(axis=1))
@@ -64,7 +64,7 @@ def calibration_images(train: Images, count: int, seed: int) -> tuple[NDArray[np
 
 
 def describe(model_file: bytes) -> tuple[InputSpec, tuple[OutputSpec, ...]]:
-    """Input and outputs of a file made here, as a manifest states them; outputs are told apart by signature."""
+    """Input and outputs of a file made here, as a manifest has them; its signature names the outputs."""
     interpreter = Interpreter(model_content=model_file)
     signature = interpreter.get_signature_runner()
     tensor = interpreter.get_input_details()[0]

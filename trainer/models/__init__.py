@@ -1,8 +1,8 @@
 """Networks, by the kind a recipe names.
 
-A builder returns a Keras model from ``[n, height, width, channels]`` (``p / 128 - 1``) to logits ``[n, classes]``
-whose last three named layers are the contract that :mod:`trainer.models.export` rests on: ``features`` (the
-last feature map, 4-D), ``embedding`` (its global average) and ``logits`` (one Dense layer on that).
+A builder returns a Keras model from ``[n, height, width, channels]`` (``p / 128 - 1``) to logits
+``[n, classes]``. Three of its layers are what :mod:`trainer.models.export` rests on: ``features`` (the last
+feature map, 4-D), ``embedding`` (its global average) and ``logits`` (one Dense layer on that).
 """
 
 from __future__ import annotations
@@ -28,5 +28,7 @@ def build(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> Any:
         BadInputError: there is no such kind, or it has no published weights to start from.
     """
     if spec.kind not in BUILDERS:
-        raise BadInputError(f"model.kind: unknown network '{spec.kind}'; known: {', '.join(sorted(BUILDERS))}")
+        raise BadInputError(
+            f"model.kind: unknown network '{spec.kind}'; known: {', '.join(sorted(BUILDERS))}"
+        )
     return BUILDERS[spec.kind](spec, shape, classes)

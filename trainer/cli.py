@@ -1,0 +1,97 @@
+"""The ``scanwright train`` command. TensorFlow is imported only once the input is known to be good."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from trainer.recipe import load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from trainer.pipeline import Result
+
+__all__ = ["train"]
+
+EPILOG = """\b
+Examples:
+  scanwright train --out run                     learns from generated phantoms
+  scanwright train --data images --out run       a folder of class folders
+  scanwright train --data data.npz --out run     a MedMNIST file
+  scanwright train --recipe breast-ultrasound --data images --out run
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--recipe",
+    "recipe_name",
+    default="classifier",
+    show_default=True,
+    metavar="NAME",
+    help=f"A shipped recipe ({', '.join(recipe_names())}) or a .yaml file.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of class folders, also below train/, val/ and test/; or with labels.csv; or a MedMNIST .npz. "
+    "Without it, phantoms are generated.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="New folder for the results."
+)
+@click.option("--epochs", type=click.IntRange(1, 10000), help="In place of the recipe's.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, seed: int) -> None:
+    """Train, prune and quantize a network; leaves RUN with the models and report.html.
+
+    Not a medical device: findings are decision support.
+    """
+    from trainer.preparation import from_data, from_phantoms, prepare
+    from trainer.progress import Reporter
+    from trainer.run import check_free, write_run
+
+    began = time.monotonic()
+    recipe = load_recipe(recipe_name)
+    check_free(out)
+    reporter = Reporter()
+    if data is None:
+        reporter.say(f"Generating {recipe.phantom} phantoms")
+    dataset = from_phantoms(recipe, seed) if data is None else from_data(data, recipe)
+    prepared = prepare(recipe, dataset, seed, reporter, epochs=epochs, generated=data is None)
+    if prepared.unreadable:
+        reporter.say(f"{len(prepared.unreadable)} files cannot be read and are left out; first: {prepared.unreadable[0]}")
+    if prepared.leaks.count:
+        reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
+    counts = ", ".join(f"{len(part.pixels)} {part.name}" for part in prepared.parts)
+    height, width, _ = prepared.input_shape
+    reporter.say(f"{counts} images of {', '.join(prepared.labels)}, as {height} x {width} pixels")
+
+    from trainer.pipeline import train as run_pipeline
+
+    result = run_pipeline(prepared, seed, reporter)
+    write_run(out, result.files)
+    _conclude(result, prepared.held_out.name, out, time.monotonic() - began)
+
+
+def _conclude(result: Result, split: str, out: Path, seconds: float) -> None:
+    table = Table(title=f"Held-out images: {split}", title_justify="left")
+    for head in ("variant", "AUROC", "95 % interval", "accuracy", "file", "gzip"):
+        table.add_column(head, justify="left" if head == "variant" else "right")
+    for name, variant in result.variants.items():
+        auroc, accuracy = variant.metrics.auroc, variant.metrics.accuracy
+        table.add_row(
+            name,
+            "-" if auroc is None else f"{auroc.value:.4f}",
+            "-" if auroc is None else f"{auroc.low:.3f}-{auroc.high:.3f}",
+            "-" if accuracy is None else f"{accuracy.value:.4f}",
+            f"{len(variant.model) / 1000:.0f} kB",
+            f"{variant.gzip_bytes / 1000:.0f} kB",
+        )
+    Console().print(table)
+    click.echo(f"Done in {seconds:.0f} s. Report: {out / 'report.html'}")
+    click.echo(f"Next: scanwright package {out} --target raspberry-pi-5 --out dist")

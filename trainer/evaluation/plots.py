@@ -1,0 +1,126 @@
+"""The report's charts, as SVG that takes its colours from the page it stands in."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from trainer.evaluation.metrics import roc_curve
+from trainer.history import Epoch
+
+__all__ = ["learning_curves", "reliability", "roc"]
+
+INK, SOFT = "#010203", "#040506"
+SERIES = ["#070801", "#070802", "#070803", "#070804", "#070805", "#070806"]
+"""Colours that no chart would have by chance; the page's own take their place."""
+
+PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--line)"} | {
+    placeholder: f"var(--series-{number})" for number, placeholder in enumerate(SERIES, 1)
+}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "scanwright",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": SOFT,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": SOFT,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+Floats = NDArray[np.float64]
+
+
+def learning_curves(history: Sequence[Epoch]) -> str:
+    """Loss and accuracy of every epoch, the pruning's after the training's."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.1), layout="constrained")
+        epochs = np.arange(1, len(history) + 1)
+        for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+            axes.plot(
+                epochs, [getattr(e, what) for e in history], color=SERIES[0], label="training, augmented"
+            )
+            axes.plot(epochs, [getattr(e, f"tune_{what}") for e in history], color=SERIES[1], label="tuning")
+            pruned = [place for place, e in zip(epochs, history, strict=True) if e.stage == "pruning"]
+            if pruned:
+                axes.axvline(pruned[0] - 0.5, color=INK, linewidth=0.8, linestyle=":")
+                axes.text(pruned[0] - 0.4, 0.98, "pruning", transform=axes.get_xaxis_transform(), va="top")
+            axes.set(xlabel="epoch", ylabel=what)
+            axes.legend(loc="best")
+        return _svg(figure, "Loss and accuracy of training and tuning images, epoch by epoch")
+
+
+def roc(scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: Sequence[int]) -> str:
+    """ROC curves, one for each class in ``shown``, of ``scores[n, K]`` against ``known[n, K]``."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 4.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        for place, column in enumerate(shown):
+            if known[:, column].any() and not known[:, column].all():
+                false, true, _ = roc_curve(scores[:, column], known[:, column])
+                axes.plot(false, true, color=SERIES[place % len(SERIES)], label=labels[column])
+        axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.legend(loc="lower right")
+        return _svg(figure, "Receiver operating characteristic on held-out images")
+
+
+def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> str:
+    """How often answers of each confidence are right; ``confidence[n]`` and ``correct[n]``."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 4.2), layout="constrained")
+        axes = figure.subplots()
+        place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+        counts = np.bincount(place, minlength=bins)
+        filled = counts > 0
+        rights = np.bincount(place, weights=correct, minlength=bins)[filled] / counts[filled]
+        means = np.bincount(place, weights=confidence, minlength=bins)[filled] / counts[filled]
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
+        left = np.arange(bins)[filled] / bins
+        axes.bar(left, rights, width=0.94 / bins, align="edge", color=SERIES[0], alpha=0.35)
+        axes.plot(means, rights, "o", color=SERIES[0], markersize=5)
+        for x, y, count in zip(means, rights, counts[filled], strict=True):
+            axes.annotate(
+                str(count), (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+            )
+        axes.set(xlabel="confidence", ylabel="share of right answers", xlim=(0, 1.01), ylim=(0, 1.1))
+        return _svg(
+            figure, "Reliability: share of right answers by confidence, with the number of images in each bin"
+        )
+
+
+def _svg(figure: Any, description: str) -> str:
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": None}
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # Inside HTML an <svg> needs no namespaces, and a page that fetches nothing should name no address.
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(
+        r'<svg[^>]*?viewBox="([^"]*)"[^>]*>',
+        rf'<svg viewBox="\1" role="img" aria-label="{description}">',
+        text,
+        count=1,
+    )
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", text)
+    for placeholder, colour in PAGE_COLOURS.items():
+        text = text.replace(placeholder, colour)
+    return text
