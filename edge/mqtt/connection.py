@@ -153,6 +153,10 @@ class Connection:
         wait, longest = _RETRY_S
         while not self._stopping.is_set():
             client = self._broker.client(self._topics)
+            client.on_connect = self._on_connect
+            client.on_disconnect = self._on_disconnect
+            client.on_publish = self._on_publish
+            client.on_message = self._on_message
             self._reset()
             with self._closing(client):
                 accepted = self._connect(client) and self._serve(client)

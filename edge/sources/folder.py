@@ -80,12 +80,10 @@ class Folder:
                 content = "content:" + file_sha256(Path(path))
                 if not self._seen(content):
                     failure = yield from self._decode(path, content)
-                    if failure and not settled:
-                        return
+                    if _signature(Path(path).stat()) != signature or (failure and not settled):
+                        return  # it changes still: look again
                     if failure:
                         yield failure
-                if _signature(Path(path).stat()) != signature:
-                    return  # it changed meanwhile: look again
                 yield Done((content, place))
             except FileNotFoundError:
                 return

@@ -1,0 +1,145 @@
+"""A real mosquitto on a free loopback port, and a subscriber that remembers everything."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+_PROGRAM = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+
+
+def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    """The first true value of ``condition``; fails when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "nothing came in time"
+        time.sleep(0.02)
+    return value
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class Mosquitto:
+    """One broker, which may be killed and started again on the same port."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        self.port = free_port()
+        self._folder = folder
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            "\n".join(
+                [
+                    f"listener {self.port} 127.0.0.1",
+                    "allow_anonymous true",
+                    f"user {getpass.getuser()}",
+                    *lines,
+                    "",
+                ]
+            )
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert _PROGRAM
+        with (self._folder / "mosquitto.log").open("ab") as log:
+            self._process = subprocess.Popen([_PROGRAM, "-c", str(self._config)], stdout=log, stderr=log)
+        wait_for(self._listens)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(number)
+            self._process.wait(10)
+
+    def _listens(self) -> bool:
+        assert self._process and self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+class Subscriber:
+    """Subscribes to everything, again after each loss of the broker, and remembers what came in order."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+        self._subscribed = threading.Event()
+        self._client = Client(CallbackAPIVersion.VERSION2, "watcher", protocol=MQTTProtocolVersion.MQTTv5)
+        self._client.reconnect_delay_set(0.05, 0.2)  # type: ignore[arg-type]
+        self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = lambda _client, _data, m: self.messages.append((m.topic, bytes(m.payload)))
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._subscribed.wait(10)
+
+    def topics(self, end: str) -> list[bytes]:
+        """Payloads of the topics that end so, in order."""
+        return [payload for topic, payload in list(self.messages) if topic.endswith(end)]
+
+    def json(self, end: str) -> list[dict[str, Any]]:
+        return [json.loads(payload) for payload in self.topics(end)]
+
+    def findings(self) -> list[dict[str, Any]]:
+        return self.json("/up/finding")
+
+    def publish(self, topic: str, payload: str | bytes, retain: bool = False) -> None:
+        wait_for(self._client.is_connected)
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """``mosquitto(*config_lines)``: a broker that is not started yet."""
+    if _PROGRAM is None:
+        pytest.skip("mosquitto is not installed: apt-get install mosquitto")
+    brokers: list[Mosquitto] = []
+
+    def make(*lines: str) -> Mosquitto:
+        folder = tmp_path / f"mosquitto-{len(brokers)}"
+        folder.mkdir()
+        brokers.append(Mosquitto(folder, *lines))
+        return brokers[-1]
+
+    yield make
+    for broker in brokers:
+        broker.kill()
+
+
+@pytest.fixture
+def subscriber() -> Iterator[Callable[[int], Subscriber]]:
+    """``subscriber(port)``: a connected subscriber to everything."""
+    made: list[Subscriber] = []
+
+    def make(port: int) -> Subscriber:
+        made.append(Subscriber(port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
