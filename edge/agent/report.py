@@ -18,6 +18,7 @@ from edge.bundle.reasons import Reason
 from edge.errors import BadInputError
 from edge.imaging.frame import Frame, Pixels
 from edge.imaging.overlay import heat_map, overlay_png
+from edge.imaging.region import Region, seen_region
 from edge.inference.decision import Outcome
 from edge.inference.engine import EngineError
 from edge.inference.prediction import Floats, Prediction
@@ -65,7 +66,8 @@ class Reporter:
             or (self._config.overlays == "positive" and outcome.decision == "positive")
         )
         pixels = _for_screen(frame.pixels)
-        overlay = overlay_png(pixels, cam) if cam is not None else None
+        region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
+        overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2])) if cam is not None else None
         image = _png(pixels)
         spec = model.manifest.input
         heat = _png(heat_map(cam, spec.height, spec.width)) if cam is not None and published else None
@@ -82,7 +84,7 @@ class Reporter:
             evidence=Evidence(
                 ood_score=_finite(outcome.ood_score),
                 ood_limit=outcome.ood_limit,
-                peak=_peak(cam) if cam is not None else None,
+                peak=_peak(cam, region) if cam is not None else None,
                 quality=prediction.quality,
                 area=_areas(model, prediction, outcome),
                 overlay=published,
@@ -119,9 +121,9 @@ def _activation(model: Model, prediction: Prediction, outcome: Outcome) -> Float
     return activation
 
 
-def _peak(cam: Floats) -> tuple[float, float]:
+def _peak(cam: Floats, region: Region) -> tuple[float, float]:
     row, column = divmod(int(cam.argmax()), cam.shape[1])
-    return (row + 0.5) / cam.shape[0], (column + 0.5) / cam.shape[1]
+    return region.place((row + 0.5) / cam.shape[0], (column + 0.5) / cam.shape[1])
 
 
 def _areas(model: Model, prediction: Prediction, outcome: Outcome) -> dict[str, float] | None:
