@@ -19,7 +19,7 @@ from edge.imaging.limits import check_size
 __all__ = ["decode_bytes"]
 
 # What goes wrong is raised here with the file's name; OpenCV would also print it, without.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_FATAL)
+cv2.setLogLevel(1)  # fatal errors only
 
 
 class _Shape(NamedTuple):
@@ -68,14 +68,10 @@ def decode_bytes(data: bytes, name: str) -> Pixels:
     if pixels is None or pixels.size == 0:
         raise UnreadableImageError(f"{name}: the image cannot be decoded: it is damaged or of a rare kind")
     if pixels.dtype == np.uint16:
-        pixels = _stretch(pixels)
+        pixels = table_to_8_bit(np.arange(2**16), int(pixels.min()), int(pixels.max()))[pixels]
     if pixels.dtype != np.uint8:
         raise UnreadableImageError(f"{name}: samples of type {pixels.dtype}; give 8 or 16 bits a sample")
     return np.asarray(pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _stretch(pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint16]]) -> Pixels:
-    return table_to_8_bit(np.arange(2**16), int(pixels.min()), int(pixels.max()))[pixels]
 
 
 def _what_else(data: bytes) -> str:

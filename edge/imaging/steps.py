@@ -118,16 +118,15 @@ def _resize(pixels: Pixels, step: Resize) -> Pixels:
 
 
 class _Cuts(NamedTuple):
-    """Where the edges of ``D`` output pixels cut ``S`` inputs: edge ``j`` at ``j*S = index*D + rest``."""
+    """Where the edges of ``D`` output pixels cut ``S`` inputs: edge ``j`` at ``j*S = input*D + rest``."""
 
-    index: NDArray[np.int64]
-    rest: NDArray[np.int64]
+    inputs: NDArray[np.int64]
+    rests: NDArray[np.int64]
 
 
 @lru_cache(maxsize=64)
 def _cuts(source: int, target: int) -> _Cuts:
-    index, rest = np.divmod(np.arange(target + 1) * source, target)
-    return _Cuts(index, rest)
+    return _Cuts(*np.divmod(np.arange(target + 1) * source, target))
 
 
 def _resize_area(pixels: Pixels, height: int, width: int) -> Pixels:
@@ -142,38 +141,40 @@ def _resize_area(pixels: Pixels, height: int, width: int) -> Pixels:
 def _area_band(pixels: Pixels, cuts: _Cuts, rows: slice, width: int) -> Integers:
     """The sums of ``Resize``, for some output rows, by differences of cumulative sums along each axis."""
     source_height, source_width = pixels.shape[:2]
-    index = cuts.index[rows.start : rows.stop + 1]
-    rest = cuts.rest[rows.start : rows.stop + 1]
-    first, last = int(index[0]), min(int(index[-1]) + 1, source_height)
+    edges = slice(rows.start, rows.stop + 1)
+    inputs, rests = cuts.inputs[edges], cuts.rests[edges]
+    first, last = int(inputs[0]), min(int(inputs[-1]) + 1, source_height)
     part = pixels[first:last]
     small = 255 * part.shape[0] * part.shape[1] < 2**31
     cumulative = cv2.integral(part, sdepth=cv2.CV_32S if small else cv2.CV_64F)
     total = source_height * source_width  # of the weights; a sum is at most 255 times that
     # Intermediate values may wrap around; the sums, which are differences of them, fit and come out right.
     kind = np.int32 if 256 * total < 2**31 else np.int64
-    by_rows = _between(cumulative, index - first, rest, len(cuts.index) - 1, 0, kind)
+    by_rows = _between(cumulative, inputs - first, rests, len(cuts.inputs) - 1, 0, kind)
     columns = _cuts(source_width, width)
-    sums = _between(by_rows, columns.index, columns.rest, width, 1, kind)
-    return (sums + total // 2) // total
+    sums = _between(by_rows, columns.inputs, columns.rests, width, 1, kind)
+    return _rounded(sums, total)
+
+
+def _rounded(sums: Integers, total: int) -> Integers:
+    return np.asarray((sums + total // 2) // total)  # that is (2 * sums + total) // (2 * total)
 
 
 def _between(
     cumulative: Integers,
-    index: NDArray[np.int64],
-    rest: NDArray[np.int64],
+    inputs: NDArray[np.int64],
+    rests: NDArray[np.int64],
     target: int,
     axis: int,
     kind: type[np.int32] | type[np.int64],
 ) -> Integers:
     """Weighted sums between successive cuts of an axis along which ``cumulative`` starts with 0."""
     last = cumulative.shape[axis] - 1
-    at = cumulative.take(index, axis).astype(kind)
-    step = cumulative.take(np.minimum(index + 1, last), axis).astype(kind) - at
+    at = cumulative.take(inputs, axis).astype(kind)
+    step = cumulative.take(np.minimum(inputs + 1, last), axis).astype(kind) - at
     shape = [1] * cumulative.ndim
     shape[axis] = -1
-    at *= kind(target)
-    at += step * rest.astype(kind).reshape(shape)
-    return np.diff(at, axis=axis)
+    return np.diff(at * kind(target) + step * rests.astype(kind).reshape(shape), axis=axis)
 
 
 class _Taps(NamedTuple):
@@ -198,7 +199,7 @@ def _resize_linear(pixels: Pixels, height: int, width: int) -> Pixels:
     for rows in _bands(height, pixels[0].size + result[0].size):
         taps = _Taps(*(table[rows] for table in down))
         sums = _weighted(_weighted(pixels, taps, height, 0), across, width, 1)
-        result[rows] = (sums + total // 2) // total
+        result[rows] = _rounded(sums, total)
     return result
 
 
