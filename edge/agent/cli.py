@@ -101,12 +101,20 @@ def status(path: Path, as_json: bool) -> None:
     \b
     Example:
       scanwright agent status --config agent.yaml --json
+
+    Exit code 1 if no agent runs, for health checks.
     """
     config = load_config(path)
     found = _status(config)
     if as_json:
         click.echo(json.dumps(found))
-        return
+    else:
+        _print_status(config, found)
+    if not found["pid"]:
+        raise SystemExit(1)
+
+
+def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:
     pid = found["pid"]
     click.echo(f"{config.site}/{config.device}: " + (f"running (process {pid})" if pid else "not running"))
     waiting = ", ".join(f"{count} {kind}s" for kind, count in found["waiting"].items())
