@@ -5,9 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from trainer.backend import tf
 from trainer.recipe import Augmentation
 
@@ -157,7 +154,7 @@ def transforms(
 def _erase(x: Any, largest: float, draw: _Draws) -> Any:
     """One square of mean gray, its side up to ``largest`` of the image's, anywhere in the image."""
     half = tf.abs(draw.image(largest)) / 2.0
-    rows: NDArray[np.float32] = np.linspace(-1, 1, x.shape[1], dtype=np.float32)[None, :, None, None] / 2
-    columns: NDArray[np.float32] = np.linspace(-1, 1, x.shape[2], dtype=np.float32)[None, None, :, None] / 2
+    rows = tf.linspace(-0.5, 0.5, x.shape[1])[None, :, None, None]
+    columns = tf.linspace(-0.5, 0.5, x.shape[2])[None, None, :, None]
     inside = (tf.abs(rows - draw.image(0.5)) < half) & (tf.abs(columns - draw.image(0.5)) < half)
     return tf.where(inside, tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True), x)

@@ -38,8 +38,8 @@ Examples:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of class folders, also below train/, val/ and test/; or with labels.csv; or a MedMNIST .npz. "
-    "Without it, phantoms are generated.",
+    help="Folder of class folders, also below train/, val/ and test/; or with labels.csv; or a MedMNIST "
+    ".npz. Without it, phantoms are generated.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="New folder for the results."
@@ -64,7 +64,8 @@ def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, se
     dataset = from_phantoms(recipe, seed) if data is None else from_data(data, recipe)
     prepared = prepare(recipe, dataset, seed, reporter, epochs=epochs, generated=data is None)
     if prepared.unreadable:
-        reporter.say(f"{len(prepared.unreadable)} files cannot be read and are left out; first: {prepared.unreadable[0]}")
+        count, first = len(prepared.unreadable), prepared.unreadable[0]
+        reporter.say(f"{count} files cannot be read and are left out; first: {first}")
     if prepared.leaks.count:
         reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
     counts = ", ".join(f"{len(part.pixels)} {part.name}" for part in prepared.parts)

@@ -15,7 +15,7 @@ from edge.bundle.steps import Grayscale, Resize, Rgb, Step
 from edge.errors import BadInputError
 from trainer.data.dataset import Dataset, Loaded, load_dataset
 from trainer.data.leaks import Leaks, find_leaks
-from trainer.data.phantoms import generate
+from trainer.data.phantoms.generate import generate
 from trainer.data.sample import Sample
 from trainer.data.split import partition
 from trainer.evaluation.metrics import one_vs_rest

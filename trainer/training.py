@@ -18,9 +18,10 @@ from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
 
-__all__ = ["Images", "Plan", "fit", "predict"]
+__all__ = ["Images", "Plan", "batch_size", "fit", "predict"]
 
 WARM_UP_SHARE = 0.05
+LEAST_BATCH, LEAST_STEPS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def fit(
     Stops early after ``plan.training.patience`` epochs without a better tuning loss. ``on_epoch`` is called
     after each epoch.
     """
-    batch = min(plan.training.batch_size, len(train.pixels))
+    batch = batch_size(plan.training, len(train.pixels))
     steps = len(train.pixels) // batch
     batches = _batches(train, batch, plan)
     optimizer = _optimizer(plan.training)
@@ -106,6 +107,11 @@ def fit(
     return history
 
 
+def batch_size(training: Training, images: int) -> int:
+    """The recipe's batch size; smaller where few images would make too few steps of an epoch."""
+    return min(training.batch_size, max(LEAST_BATCH, images // LEAST_STEPS), images)
+
+
 def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[np.float32]:
     """Logits ``[n, K]`` of prepared images, by the Keras network."""
     parts = [
@@ -142,7 +148,6 @@ def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> A
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
     penalty = plan.training.weight_decay if plan.training.optimizer != "adamw" else 0.0
 
-    @tf.function(reduce_retracing=True)
     def step(images: Any, targets: Any) -> Any:
         if plan.teacher is not None:
             targets = _probabilities(plan.teacher(images, training=False), plan.task)
@@ -157,7 +162,7 @@ def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> A
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return tf.stack([loss, _accuracy(logits, targets, plan.task)])
 
-    return step
+    return tf.function(step, reduce_retracing=True)
 
 
 def _losses(logits: Any, targets: Any, task: Task) -> Any:

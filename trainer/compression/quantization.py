@@ -65,7 +65,9 @@ def calibration_images(train: Images, count: int, seed: int) -> tuple[NDArray[np
 
 def describe(model_file: bytes) -> tuple[InputSpec, tuple[OutputSpec, ...]]:
     """Input and outputs of a file made here, as a manifest has them; its signature names the outputs."""
-    interpreter = Interpreter(model_content=model_file)
+    with quiet():
+        interpreter = Interpreter(model_content=model_file)
+        interpreter.allocate_tensors()
     signature = interpreter.get_signature_runner()
     tensor = interpreter.get_input_details()[0]
     positions = {detail["name"]: place for place, detail in enumerate(interpreter.get_output_details())}

@@ -14,10 +14,10 @@ from edge.bundle.manifest import Task, Threshold
 __all__ = ["fit_temperature", "fit_thresholds", "negative_log_likelihood"]
 
 COLDEST, HOTTEST = 0.25, 10.0
-"""Where tuning images are told apart without an error, only ``COLDEST`` ends the growth of certainty."""
 
 SITE_MAY_LOSE = 0.10
 """Sensitivity that a site may give up against the aim, by moving a threshold up."""
+SITE_AT_MOST = 0.9
 
 LEAST_THRESHOLD = 0.001
 
@@ -39,8 +39,11 @@ def negative_log_likelihood(
 def fit_temperature(logits: NDArray[Any], targets: NDArray[Any], task: Task) -> float:
     """The temperature in 0.25..10 under which ``targets`` are likeliest (Guo et al. 2017).
 
-    A search over the logarithm, in which the loss has a single minimum, that narrows to one per mille.
+    Few images that are all told apart would ask for certainty without end; Platt's targets (1999), as if one
+    more image of each kind had been mistaken, do not. The search is over the logarithm, in which the loss has
+    a single minimum, and narrows to one per mille.
     """
+    targets = _doubted(targets, task)
     low, high = math.log(COLDEST), math.log(HOTTEST)
     while high - low > 1e-3:
         grid = np.linspace(low, high, 9)
@@ -63,7 +66,8 @@ def fit_thresholds(
     Its value is the largest that at least ``sensitivity`` of the label's tuning images reach, but never so
     high that the likeliest label could be passed over: at most 1/K, and at most 0.5 in multi-label data. With
     more than four classes the cap stays at 0.25, or everything would be an alarm. A site may move it down to
-    where every tuning image of the label is found, and up to where ``sensitivity`` is missed by 0.1.
+    a half, or to where every tuning image of the label is found if that is lower; and up to where
+    ``sensitivity`` is missed by 0.1, at most to 0.9.
 
     Args:
         probabilities: calibrated, float ``[n, K]``.
@@ -82,10 +86,20 @@ def fit_thresholds(
         value = min(_reaching(positives, sensitivity), cap)
         thresholds[label] = Threshold(
             value=value,
-            min=min(value, _reaching(positives, 1.0)),
-            max=max(value, _reaching(positives, max(0.0, sensitivity - SITE_MAY_LOSE))),
+            min=min(value / 2, _reaching(positives, 1.0)),
+            max=max(value, min(SITE_AT_MOST, _reaching(positives, max(0.0, sensitivity - SITE_MAY_LOSE)))),
         )
     return thresholds
+
+
+def _doubted(targets: NDArray[Any], task: Task) -> Floats:
+    """Targets ``[n, K]`` with ``(count + 1) / (count + 2)`` for 1, and what that leaves for 0."""
+    present = targets.sum(axis=0)
+    if task == "multi-label":
+        absent = len(targets) - present
+        return np.asarray(np.where(targets > 0.5, (present + 1) / (present + 2), 1 / (absent + 2)))
+    doubt = (targets / (present + 2)).sum(axis=1, keepdims=True)
+    return np.asarray(np.where(targets > 0.5, 1 - doubt, doubt / (targets.shape[1] - 1)))
 
 
 def _reaching(positives: Floats, sensitivity: float) -> float:

@@ -24,7 +24,7 @@ SERIES = ["#070801", "#070802", "#070803", "#070804", "#070805", "#070806"]
 PAGE_COLOURS = {INK: "currentColor", SOFT: "var(--line)"} | {
     placeholder: f"var(--series-{number})" for number, placeholder in enumerate(SERIES, 1)
 }
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "scanwright",
     "font.size": 10,
@@ -106,9 +106,7 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) 
 
 def _svg(figure: Any, description: str) -> str:
     buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Title": None}
-    )
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     # Inside HTML an <svg> needs no namespaces, and a page that fetches nothing should name no address.

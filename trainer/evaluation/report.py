@@ -30,7 +30,6 @@ QUALITY_TITLES = {
     "brightness": "Brightness (mean gray, 0 to 255)",
     "contrast": "Contrast (standard deviation of gray)",
     "sharpness": "Sharpness (variance of the Laplacian)",
-    "colour": "Colour (mean spread of the channels)",
 }
 
 
@@ -225,8 +224,8 @@ def _pictures(story: Story) -> str:
     return _section(
         "Where it looked",
         '<p class="soft">Left, the image as the network sees it; right, where it looked for its answer '
-        "(coarse class activation map). Right answers of middling confidence first. These are images of the data: "
-        f"treat this file as you treat them.</p>{gallery(examples(scores, truth))}{worst}",
+        "(coarse class activation map). Right answers of middling confidence first. These are images of the "
+        f"data: treat this file as you treat them.</p>{gallery(examples(scores, truth))}{worst}",
     )
 
 
@@ -251,6 +250,7 @@ def _decision(story: Story) -> str:
     for key, title in QUALITY_TITLES.items():
         limit = getattr(quality, key)
         limits.append(_row((title, f"{limit.min:.4g} to {limit.max:.4g}")))
+    limits.append(_row(("Colour (mean spread of the channels)", f"at most {quality.max_colour:.4g}")))
     if decision.ood:
         limits.append(_row(("Distance from the training images", f"at most {decision.ood.limit:.4g}")))
     if decision.abstain_below:
@@ -278,9 +278,9 @@ def _decision(story: Story) -> str:
     return _section(
         "From probability to decision",
         f"<p>{meaning} Logits are divided by a temperature of {decision.temperature:.3f}. A class is "
-        f"reported from its threshold on, which was set to find {aim} of it among the tuning images, and which a site "
-        "may move within the stated range. Where the image is not fit, or unlike the training images, there "
-        f"is no result but a reason.</p>{_table(('Decisions on held-out images', ''), results)}"
+        f"reported from its threshold on, which was set to find {aim} of it among the tuning images, and "
+        "which a site may move within the stated range. Where the image is not fit, or unlike the training "
+        f"images, there is no result but a reason.</p>{_table(('Decisions on held-out images', ''), results)}"
         f'<div class="columns"><div>{_table(("Class", "Threshold", "A site may set"), thresholds)}</div>'
         f"<div>{_table(('Gate', 'Limit'), limits)}</div></div>",
     )
