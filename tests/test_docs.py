@@ -67,8 +67,10 @@ def accepts(words: list[str]) -> None:
         found = command.get_command(context, name)
         assert found is not None, f"no command {name}"
         command, context = found, click.Context(found, info_name=name, parent=context)
-    values = command.make_context(context.info_name, words, parent=context.parent, resilient_parsing=True)
-    missing = [p.name for p in command.params if p.required and values.params.get(p.name) in (None, ())]
+    options, extra, _ = command.make_parser(context).parse_args(words)
+    given = {name for name, value in options.items() if value and isinstance(value, str | tuple | list)}
+    missing = [p.name for p in command.params if p.required and p.name not in given]
+    assert not extra, f"extra: {extra}"
     assert not missing, f"missing: {missing}"
 
 
