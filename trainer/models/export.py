@@ -12,19 +12,21 @@ __all__ = ["export"]
 def export(model: Any) -> tuple[Any, Any]:
     """A concrete function of ``image[1, H, W, C]`` and the object that owns its variables.
 
-    It returns ``logits[1, K]``, ``embedding[1, D]`` (global average of the last feature map) and
-    ``cam[1, h, w, K]``, the class activation map: the head's own weights as a 1x1 convolution on that feature
-    map, so that its mean over the map plus the head's bias is exactly the logits (Zhou et al. 2016).
+    Of these it returns what the network has: ``logits[1, K]``; ``embedding[1, D]``; ``mask[1, H, W, K]``;
+    ``cam[1, h, w, K]``, the class activation map: the head's own weights as a 1x1 convolution on the last
+    feature map, so that its mean over the map plus the head's bias is exactly the logits (Zhou et al. 2016).
     """
-    features = model.get_layer("features").output
-    embedding = model.get_layer("embedding").output
-    network = keras.Model(model.input, [model.output, embedding, features])
-    head = model.get_layer("logits").kernel
+    layers = {layer.name: layer for layer in model.layers}
+    wanted = [name for name in ("logits", "embedding", "features", "mask") if name in layers]
+    network = keras.Model(model.input, {name: layers[name].output for name in wanted})
+    head = layers["logits"].kernel
 
-    @tf.function(input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")])
     def serve(image: Any) -> dict[str, Any]:
-        logits, pooled, last = network(image, training=False)
-        cam = tf.nn.conv2d(last, head[tf.newaxis, tf.newaxis], strides=1, padding="VALID")
-        return {"logits": logits, "embedding": pooled, "cam": cam}
+        outputs: dict[str, Any] = network(image, training=False)
+        if "features" in outputs:
+            kernel = head[tf.newaxis, tf.newaxis]
+            outputs["cam"] = tf.nn.conv2d(outputs.pop("features"), kernel, strides=1, padding="VALID")
+        return outputs
 
-    return serve.get_concrete_function(), network
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
+    return tf.function(serve).get_concrete_function(image), network
