@@ -85,8 +85,8 @@ def fit_limits(measures: Sequence[Mapping[str, float]], rejection: float) -> Qua
 
     The share ``rejection`` is divided among the bounds; each lies at its share's quantile, and beyond that by
     a quarter of the quantile's distance from the median, so that new images of the kind are rejected more
-    rarely still. Sharpness is taken by its logarithm. A blank image never passes. Contrast has no upper bound: what
-    is too rough is too sharp.
+    rarely still. Sharpness is taken by its logarithm. A blank image never passes. Contrast has no upper
+    bound: what is too rough is too sharp.
 
     Args:
         measures: of :func:`measure`, of in-distribution images; without any, the defaults are returned.
