@@ -6,6 +6,8 @@ blocks marked ``console run`` are run, in order, in one shell.
 
 from __future__ import annotations
 
+import ast
+import itertools
 import os
 import re
 import shlex
@@ -112,6 +114,27 @@ def test_links_lead_to_files_that_exist(page):
     for link in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", text):
         if link and "://" not in link:
             assert (page.parent / link).exists(), f"{link} is not there"
+
+
+def test_every_event_the_agent_tells_is_documented():
+    page = (ROOT / "docs/reference/mqtt.md").read_text(encoding="utf-8")
+    told = set()
+    for path in [*(ROOT / "edge/agent").glob("*.py"), *(ROOT / "edge/sources").glob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call):
+                told |= event_codes(call)
+    assert {"quarantined", "broker_lost", "source_lost"} <= told
+    assert not {code for code in told if f"`{code}`" not in page}
+
+
+def event_codes(call: ast.Call) -> set[str]:
+    """The texts that follow a severity among a call's arguments."""
+    after = [
+        code
+        for severity, code in itertools.pairwise(call.args)
+        if isinstance(severity, ast.Constant) and severity.value in ("info", "warning", "error")
+    ]
+    return {part.value for code in after for part in ast.walk(code) if isinstance(part, ast.Constant)}
 
 
 def test_the_limits_of_use_are_said_where_a_user_looks():
