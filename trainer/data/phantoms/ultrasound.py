@@ -45,7 +45,7 @@ class Clip:
 @dataclass(frozen=True)
 class _Probe:
     """A transducer: ``width`` of its face and ``depth`` seen in mm, centre frequency, relative bandwidth,
-    ``focus`` as a share of the depth, and the ``radius`` of a convex face in mm, infinite for a linear one."""
+    ``focus`` as a share of the depth, and the ``radius`` of a convex face in mm (linear: infinite)."""
 
     width: float
     depth: float

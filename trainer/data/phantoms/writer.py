@@ -9,7 +9,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -24,6 +24,7 @@ from trainer.data.phantoms.generate import LABELS, Kind, phantom
 
 __all__ = ["write_dicom", "write_phantoms"]
 
+REGIONS = {"CHEST": ("51185008", "Chest"), "BREAST": ("76752008", "Breast")}
 SHOTS = 2  # images of one patient, so that splitting by patient has something to keep together
 
 
@@ -65,7 +66,7 @@ def write_dicom(
     path: Path,
     pixels: NDArray[np.uint8] | NDArray[np.uint16],
     modality: Literal["DX", "US"],
-    body_part: str,
+    body_part: Literal["CHEST", "BREAST"],
     *,
     number: int = 1,
     view: str | None = None,
@@ -83,7 +84,7 @@ def write_dicom(
         pixels: DX: uint8 ``[h, w]`` (scaled to 12 bits) or uint16 ``[h, w]`` of at most 4095; US: uint8
             ``[h, w]``, ``[t, h, w]`` for a clip, RGB ``[h, w, 3]``.
         modality: "DX" or "US".
-        body_part: Body Part Examined, as CHEST or BREAST.
+        body_part: Body Part Examined: "CHEST" or "BREAST".
         number: the patient's; objects of one patient are of one study.
         view: View Position of a DX, as PA.
         inverted: DX: stored as MONOCHROME1, bone low; it looks the same.
@@ -131,6 +132,8 @@ def write_dicom(
         ds.PhotometricInterpretation = "RGB" if colour else "MONOCHROME2"
         if colour:
             ds.PlanarConfiguration = 0
+        else:
+            ds.WindowCenter, ds.WindowWidth = 128, 256  # shown as it is
         if clip:
             ds.NumberOfFrames, ds.FrameTime = len(pixels), frame_ms
             ds.FrameIncrementPointer = 0x00181063  # Frame Time
@@ -144,20 +147,32 @@ def write_dicom(
 
 
 def _describe_dx(ds: FileDataset, pixels: NDArray[Any], view: str | None, inverted: bool) -> None:
-    values = pixels.astype(np.uint16) * (16 if pixels.dtype == np.uint8 else 1)
+    values = pixels
+    if pixels.dtype == np.uint8:
+        values = ((pixels.astype(np.uint32) * 4095 + 127) // 255).astype(np.uint16)
     if values.max(initial=0) > 4095:
         raise ValueError("DX pixels have 12 bits: at most 4095")
     ds.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
     ds.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     ds.PresentationIntentType = "FOR PRESENTATION"
-    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", -1 if inverted else 1
+    ds.PixelIntensityRelationship, ds.PixelIntensityRelationshipSign = "LOG", 1 if inverted else -1
     ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
     ds.LossyImageCompression, ds.ImageLaterality, ds.DetectorType = "00", "U", "DIRECT"
+    ds.AnatomicRegionSequence = [_region(ds.BodyPartExamined)]
     ds.ImagerPixelSpacing = [round(360 / side, 4) for side in pixels.shape]
     ds.WindowCenter, ds.WindowWidth, ds.VOILUTFunction = 2048, 4096, "LINEAR"
+    ds.AcquisitionContextSequence = []
     if view:
         ds.ViewPosition = view
     _store(ds, 4095 - values if inverted else values, bits=12)
+
+
+def _region(body_part: str) -> Dataset:
+    """The body part as a coded concept (PS3.16 Annex L)."""
+    code = Dataset()
+    code.CodeValue, code.CodeMeaning = REGIONS[body_part]
+    code.CodingSchemeDesignator = "SCT"
+    return code
 
 
 def _store(ds: FileDataset, values: NDArray[Any], bits: int) -> None:
