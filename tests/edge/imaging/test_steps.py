@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import product
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,125 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pydantic import TypeAdapter
+from step_reference import VECTORS, reference, text, unpack
 
 from edge.bundle.steps import Crop, Denoise, Grayscale, Invert, Normalize, Pad, Resize, Rgb, Step
 from edge.imaging.frame import Pixels
 from edge.imaging.steps import apply_steps
-
-Plane = list[list[int]]
-Planes = list[Plane]
-
-
-def reference(pixels: Pixels, step: Step) -> Pixels:
-    """``step`` as its docstring in ``edge.bundle.steps`` words it."""
-    stacked = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    planes: Planes = [stacked[:, :, c].tolist() for c in range(stacked.shape[2])]
-    planes = _REFERENCE[step.op](planes, step)
-    result = np.array(planes, np.uint8).transpose(1, 2, 0)
-    return result[:, :, 0] if len(planes) == 1 else result
-
-
-def _grayscale(planes: Planes, _: Any) -> Planes:
-    if len(planes) == 1:
-        return planes
-    return [
-        [
-            [(9798 * r + 19235 * g + 3735 * b + 16384) >> 15 for r, g, b in zip(*rows, strict=True)]
-            for rows in zip(*planes, strict=True)
-        ]
-    ]
-
-
-def _rgb(planes: Planes, _: Any) -> Planes:
-    return planes * 3 if len(planes) == 1 else planes
-
-
-def _map(planes: Planes, function: Callable[[int], int]) -> Planes:
-    return [[[function(p) for p in row] for row in plane] for plane in planes]
-
-
-def _invert(planes: Planes, _: Any) -> Planes:
-    return _map(planes, lambda p: 255 - p)
-
-
-def _crop(planes: Planes, step: Crop) -> Planes:
-    height, width = len(planes[0]), len(planes[0][0])
-    rows = range(step.top * height // 1000, height - step.bottom * height // 1000)
-    columns = range(step.left * width // 1000, width - step.right * width // 1000)
-    return [[[plane[y][x] for x in columns] for y in rows] for plane in planes]
-
-
-def _pad(planes: Planes, step: Pad) -> Planes:
-    height, width = len(planes[0]), len(planes[0][0])
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    padded = [[[step.value] * side for _ in range(side)] for _ in planes]
-    for c, y, x in product(range(len(planes)), range(height), range(width)):
-        padded[c][y + top][x + left] = planes[c][y][x]
-    return padded
-
-
-def _weights(source: int, target: int, method: str) -> list[list[tuple[int, int]]]:
-    """For each output the (input, weight) pairs."""
-    table = []
-    for j in range(target):
-        if method == "area":
-            overlaps = (
-                (i, min((j + 1) * source, (i + 1) * target) - max(j * source, i * target))
-                for i in range(source)
-            )
-            table.append([(i, weight) for i, weight in overlaps if weight > 0])
-        else:
-            n = min(max((2 * j + 1) * source - target, 0), 2 * target * (source - 1))
-            i, r = divmod(n, 2 * target)
-            table.append([(i, 2 * target - r), *([(i + 1, r)] if r else [])])
-    return table
-
-
-def _resize(planes: Planes, step: Resize) -> Planes:
-    down = _weights(len(planes[0]), step.height, step.method)
-    across = _weights(len(planes[0][0]), step.width, step.method)
-    total = sum(w for _, w in down[0]) * sum(w for _, w in across[0])
-
-    def pixel(plane: Plane, rows: list[tuple[int, int]], columns: list[tuple[int, int]]) -> int:
-        value = sum(a * b * plane[y][x] for y, a in rows for x, b in columns)
-        return (2 * value + total) // (2 * total)
-
-    return [[[pixel(plane, rows, columns) for columns in across] for rows in down] for plane in planes]
-
-
-def _denoise(planes: Planes, step: Denoise) -> Planes:
-    height, width, reach = len(planes[0]), len(planes[0][0]), step.kernel // 2
-    offsets = list(product(range(-reach, reach + 1), repeat=2))
-
-    def median(plane: Plane, y: int, x: int) -> int:
-        near = [plane[min(max(y + a, 0), height - 1)][min(max(x + b, 0), width - 1)] for a, b in offsets]
-        return sorted(near)[len(near) // 2]
-
-    return [[[median(plane, y, x) for x in range(width)] for y in range(height)] for plane in planes]
-
-
-def _normalize(planes: Planes, step: Normalize) -> Planes:
-    values = [p for plane in planes for row in plane for p in row]
-    cumulative = [sum(p <= v for p in values) for v in range(256)]
-    low = next(v for v in range(256) if 1000 * cumulative[v] > step.low * len(values))
-    high = next(v for v in range(256) if 1000 * cumulative[v] >= step.high * len(values))
-    if high <= low:
-        return planes
-    span = high - low
-    return _map(planes, lambda p: (2 * 255 * (min(max(p, low), high) - low) + span) // (2 * span))
-
-
-_REFERENCE: dict[str, Callable[[Planes, Any], Planes]] = {
-    "grayscale": _grayscale,
-    "rgb": _rgb,
-    "invert": _invert,
-    "crop": _crop,
-    "pad": _pad,
-    "resize": _resize,
-    "denoise": _denoise,
-    "normalize": _normalize,
-}
 
 _margin = st.integers(0, 499)
 _side = st.integers(1, 23)
@@ -222,3 +109,17 @@ def test_what_is_no_image_is_refused() -> None:
     for wrong in (np.zeros((4, 4), np.uint16), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4), np.uint8)):
         with pytest.raises(ValueError, match="expected uint8"):
             apply_steps(wrong, [Invert()])
+
+
+def test_the_published_vectors_are_those_of_the_definition() -> None:
+    assert VECTORS.read_text(encoding="utf-8") == text(), "run: python tests/support/step_reference.py"
+
+
+@pytest.mark.parametrize(
+    "vector",
+    json.loads(VECTORS.read_text(encoding="utf-8"))["vectors"],
+    ids=lambda vector: str(vector["name"]),
+)
+def test_steps_pass_the_published_vectors(vector: dict[str, Any]) -> None:
+    steps = TypeAdapter(list[Step]).validate_python(vector["steps"])
+    np.testing.assert_array_equal(apply_steps(unpack(vector["input"]), steps), unpack(vector["output"]))
