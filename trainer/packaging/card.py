@@ -1,0 +1,195 @@
+"""The model card: what a person should know of a bundle before using it, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edge.bundle.manifest import Interval, Manifest, VariantMetrics
+from edge.bundle.target import Target
+
+__all__ = ["model_card"]
+
+
+def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[str, int]]) -> str:
+    """``MODEL_CARD.md``.
+
+    Args:
+        manifest: of the bundle, complete but for its members.
+        target: the board it is for.
+        counts: images of each label in each part of the data, as far as they are known.
+    """
+    use, decision = manifest.intended_use, manifest.decision
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        use.statement,
+        "",
+        "**Not a medical device.** Its findings are decision support for people who know their limits.",
+        "",
+        "## Intended use",
+        "",
+        *_table(
+            ("", "limited to"),
+            [
+                ("modality (DICOM 0008,0060)", ", ".join(use.modality) or "not limited"),
+                ("body part (0018,0015)", ", ".join(use.body_part) or "not limited"),
+                ("view (0018,5101)", ", ".join(use.view) or "not limited"),
+                ("age in years", _ages(use.min_age_years, use.max_age_years)),
+            ],
+        ),
+        "",
+        f"Task: {manifest.task}. Labels: {', '.join(manifest.labels)}. Nothing found is called: "
+        f"{decision.negative_label or 'no label is said to mean that'}.",
+        "",
+        "## Data",
+        "",
+        *_data(manifest, counts),
+        "",
+        "## Held-out results",
+        "",
+        *_results(manifest.metrics),
+        "",
+        "## Decisions",
+        "",
+        *_decisions(manifest),
+        "",
+        "## Made by",
+        "",
+        f"Trained {manifest.provenance.created}"
+        + (f" with seed {manifest.provenance.seed}" if manifest.provenance.seed is not None else "")
+        + ".",
+        *(f"- {name} {version}" for name, version in sorted(manifest.provenance.tools.items())),
+        "",
+        "## Runs on",
+        "",
+        *_target(manifest, target),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    lines = []
+    if counts:
+        rows = [
+            (part, *(str(found.get(label, 0)) for label in manifest.labels)) for part, found in counts.items()
+        ]
+        lines += [*_table(("images", *manifest.labels), rows), ""]
+    fingerprint, calibration = manifest.provenance.training_data, manifest.provenance.calibration
+    if fingerprint:
+        lines.append(
+            f"The bundle knows {fingerprint.count} distinct images that it learned from, by short hashes of "
+            "their pixels, so that an evaluation on them is noticed. No image is in the bundle."
+        )
+    if calibration:
+        lines.append(f"Quantization ranges come from {calibration.count} training images.")
+    return lines or ["Nothing is known of the training data."]
+
+
+def _results(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
+    if not metrics:
+        return ["None: this model was not measured."]
+    rows = [
+        (
+            name,
+            m.split,
+            str(m.n),
+            _interval(m.auroc),
+            _interval(m.accuracy),
+            _number(m.ece),
+            f"{m.model_bytes:,}",
+        )
+        for name, m in metrics.items()
+    ]
+    lines = _table(("variant", "split", "images", "AUROC", "accuracy", "ECE", "bytes"), rows)
+    lines += [
+        "",
+        "In brackets: 95 % intervals of a stratified bootstrap. The bundle holds the int8 variant:",
+        "",
+    ]
+    figures = metrics.get("int8")
+    if figures:
+        labels = [
+            (
+                label,
+                str(own.n),
+                _interval(own.auroc),
+                _interval(own.sensitivity),
+                _interval(own.specificity),
+                _number(own.precision),
+                _number(own.f1),
+            )
+            for label, own in figures.per_class.items()
+        ]
+        lines += _table(("label", "images", "AUROC", "sensitivity", "specificity", "precision", "F1"), labels)
+        lines += ["", "Each label against the rest, at the most probable label, before thresholds."]
+    return lines
+
+
+def _decisions(manifest: Manifest) -> list[str]:
+    decision, quality = manifest.decision, manifest.quality
+    rows = [
+        (label, f"{limit.value:g}", f"{limit.min:g} to {limit.max:g}")
+        for label, limit in decision.thresholds.items()
+    ]
+    lines = _table(("positive label", "from probability", "a site may choose"), rows) if rows else []
+    if decision.target_sensitivity is not None:
+        lines += [
+            "",
+            f"Thresholds aim at a sensitivity of {decision.target_sensitivity:g}, on tuning images.",
+        ]
+    lines += [
+        "",
+        f"Temperature: {decision.temperature:g}. There is no result, and the reason is said, when",
+        "",
+    ]
+    lines += [
+        f"- the image's shorter side is under {quality.min_side} pixels, its brightness outside "
+        f"{quality.brightness.min:g} to {quality.brightness.max:g}, its contrast outside "
+        f"{quality.contrast.min:g} to {quality.contrast.max:g}, its sharpness outside "
+        f"{quality.sharpness.min:g} to {quality.sharpness.max:g} or its colour above {quality.max_colour:g};"
+    ]
+    if decision.ood:
+        lines.append(
+            "- the image is unlike the training images: Mahalanobis distance above "
+            f"{decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of images like them;"
+        )
+    else:
+        lines.append("- (**off**: this model cannot tell images unlike its training images from others);")
+    lines.append(f"- the largest probability is below {decision.abstain_below:g}.")
+    return lines
+
+
+def _target(manifest: Manifest, target: Target) -> list[str]:
+    proofs = [f"- {proof.by}: {proof.what}" for proof in target.proven]
+    lines = [
+        f"{target.title} ({target.board}), {target.interpreter} {target.interpreter_version}. The operators "
+        f"are in TensorFlow Lite {manifest.runtime.min_version} and newer. What is proven on this board:",
+        "",
+        *proofs,
+    ]
+    if target.extra_members:
+        left_out = ", ".join(target.extra_members)
+        lines += ["", f"Left out in this version: {left_out}. The bundle runs on the CPU."]
+    return lines
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> list[str]:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def _ages(least: float | None, most: float | None) -> str:
+    if least is None and most is None:
+        return "not limited"
+    return f"{'' if least is None else f'{least:g}'} to {'' if most is None else f'{most:g}'}".strip()
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
