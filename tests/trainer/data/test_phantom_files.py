@@ -58,6 +58,7 @@ def test_a_radiograph_reads_back_as_it_was_in_both_polarities(tmp_path: Path, in
     ds = pydicom.dcmread(path)
     assert ds.BitsStored == 12 and ds.PatientName == "PHANTOM^00003" and ds.PatientID == "PHANTOM-00003"
     assert ds.PhotometricInterpretation == ("MONOCHROME1" if inverted else "MONOCHROME2")
+    assert ds.PresentationLUTShape == ("INVERSE" if inverted else "IDENTITY")
 
 
 def test_twelve_bits_are_kept(tmp_path: Path) -> None:

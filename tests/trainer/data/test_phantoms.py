@@ -102,7 +102,7 @@ def test_a_finding_adds_attenuation_where_its_mask_is_and_is_brighter_there(
     added = sick.line_integral - well.line_integral
     inside = sick.mask > 0
     assert inside.sum() >= 4 and (added >= -1e-3).all()
-    assert added[inside].min() > 0.02 and abs(added[~inside]).max() <= 0.031
+    assert added[inside].min() > max(0.02, added[~inside].max() - 1e-3)
     ring = (cv2.dilate(sick.mask, np.ones((9, 9), np.uint8)) > 0) & ~inside
     change = sick.pixels.astype(float) - well.pixels
     assert change[inside].mean() > change[ring].mean() + 2
@@ -110,10 +110,10 @@ def test_a_finding_adds_attenuation_where_its_mask_is_and_is_brighter_there(
 
 def test_nodules_are_6_to_30_mm_wide() -> None:
     sizes = []
-    for person in range(20):
-        shot = chest.radiograph("nodule", *seeds(person), 256)
+    for person in range(12):
+        shot = chest.radiograph("nodule", *seeds(person), 192)
         columns = np.flatnonzero(shot.mask.any(0))
-        sizes.append((columns[-1] - columns[0] + 1) * 36.5 / 256 * 10)
+        sizes.append((columns[-1] - columns[0] + 1) * 36.5 / 192 * 10)
     assert min(sizes) > 3 and max(sizes) < 45 and np.std(sizes) > 3
 
 

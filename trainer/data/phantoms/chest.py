@@ -108,7 +108,7 @@ def radiograph(
             anatomy, lungs, rays
         )
     integral = integral + added
-    mask = np.where(added > 0.03, LABELS.index(finding), 0).astype(np.uint8)
+    mask = np.where(added > max(0.03, 0.15 * float(added.max())), LABELS.index(finding), 0).astype(np.uint8)
     return Radiograph(_expose(integral, shot, rays), integral, mask)
 
 
@@ -271,9 +271,9 @@ def _spot(rng: np.random.Generator, lungs: _Lungs, reach: float) -> tuple[int, f
     """Side (0 right, 1 left) and a point x, y, z in that lung, clear of heart and diaphragm."""
     side = int(rng.integers(2))
     shape = lungs.shapes[side]
-    z = rng.uniform(-3.5, 9) - shape.radii[2] * 0.02
+    z = rng.uniform(-3.5, 7.5)
     room = math.sqrt(max(0.0, 1 - ((z - shape.centre[2]) / shape.radii[2]) ** 2))
-    inner, outer = (-0.35, 0.75) if side == 0 else (0.05 if z < 0 else -0.3, 0.75)
+    inner, outer = (-0.35, 0.65) if side == 0 else (0.05 if z < 0 else -0.3, 0.65)
     off = rng.uniform(inner, outer) * room * reach
     x = shape.centre[0] + (1 if side else -1) * off * shape.radii[0]
     y = shape.centre[1] + rng.uniform(-0.5, 0.5) * room * shape.radii[1]
@@ -283,7 +283,7 @@ def _spot(rng: np.random.Generator, lungs: _Lungs, reach: float) -> tuple[int, f
 def _nodule(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
     """A round nodule of 6 to 30 mm in place of lung, slightly lobed; soft tissue, in part calcified."""
     side, x, y, z = _spot(rng, lungs, 1.0)
-    radius = float(rng.triangular(0.3, 1.3, 1.5))
+    radius = float(rng.triangular(0.3, 1.4, 1.5))
     parts = [Ellipsoid((x, y, z), (radius, radius, radius))]
     for _ in range(int(rng.integers(1, 4))):
         shift = rng.normal(0, 0.3 * radius, 3)
