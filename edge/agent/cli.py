@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -71,7 +70,6 @@ def check(path: Path) -> None:
     said, for the agent waits for those.
     """
     config = load_config(path)
-    logging.disable()
     from edge.agent.service import broker_of, load_models
     from edge.mqtt.topics import Topics
 
@@ -117,7 +115,7 @@ def status(path: Path, as_json: bool) -> None:
 def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:
     pid = found["pid"]
     click.echo(f"{config.site}/{config.device}: " + (f"running (process {pid})" if pid else "not running"))
-    waiting = ", ".join(f"{count} {kind}s" for kind, count in found["waiting"].items())
+    waiting = ", ".join(f"{count} {kind}s" for kind, count in found["waiting"].items()) or "nothing"
     oldest = found["oldest_s"]
     click.echo(f"waiting: {waiting}" + (f"; the oldest for {oldest:.0f} s" if oldest is not None else ""))
     for finding in found["findings"]:

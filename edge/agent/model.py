@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +18,13 @@ from edge.mqtt.payloads import BundleRef
 
 __all__ = ["Model", "covering", "covers"]
 
-log = logging.getLogger(__name__)
-
 
 class Model:
-    """One bundle of the configuration. ``ref``, ``manifest`` and ``engine`` (its name) are public."""
+    """One bundle of the configuration.
+
+    ``ref``, ``manifest``, ``engine`` (its name) and ``golden_difference`` (largest difference of the golden
+    vectors on this device, in steps) are public.
+    """
 
     def __init__(
         self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter
@@ -54,15 +55,8 @@ class Model:
         )
         self._predictor = Predictor(bundle, threads, interpreter)
         self.engine = self._predictor.engine.name
-        steps = replay(self._predictor, Golden.from_npz(bundle.member("golden.npz"), f"{path}: golden.npz"))
-        log.info(
-            "bundle loaded",
-            extra={
-                "bundle": self.ref.name,
-                "version": self.ref.version,
-                "engine": self.engine,
-                "golden_difference": steps,
-            },
+        self.golden_difference = replay(
+            self._predictor, Golden.from_npz(bundle.member("golden.npz"), f"{path}: golden.npz")
         )
 
     def look(self, frame: Frame) -> tuple[Prediction, Outcome]:

@@ -53,6 +53,7 @@ class Agent:
             ScanwrightError: another agent has the state folder, the interpreter fails, or a port is taken.
         """
         self._config = config
+        broker = broker_of(config.mqtt)
         self._clock = Clock()
         self._topics = Topics(config.site, config.device)
         self._counters = Counters()
@@ -74,7 +75,7 @@ class Agent:
                 self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
             )
             self._connection = Connection(
-                broker_of(config.mqtt),
+                broker,
                 self._topics,
                 self._outbox,
                 receipts=config.mqtt.receipts,
@@ -111,7 +112,7 @@ class Agent:
         log.info("stopped")
 
     def _run(self, stop: threading.Event) -> None:
-        self._say_what_is_unusual()
+        self._say_what_is_used()
         self._connection.start()
         if self.screen:
             self.screen.start()
@@ -235,7 +236,10 @@ class Agent:
     def _seen(self, key: str) -> bool:
         return self.store.seen(self._identity.mark(key))
 
-    def _say_what_is_unusual(self) -> None:
+    def _say_what_is_used(self) -> None:
+        for model in self._models:
+            said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
+            log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
         if not all(model.ref.signed for model in self._models):
             event = self._recorder.event(
                 "warning",

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.agent import logs
+from edge.agent.clock import Clock
+from edge.agent.config import AgentConfig
+from edge.agent.database import Database
+from edge.agent.health import Counters, measure
+from edge.agent.identity import Identity
+from edge.agent.model import Model, covers
+from edge.agent.outbox import Outbox
+from edge.agent.quarantine import Quarantine
+from edge.agent.recorder import Recorder
+from edge.agent.report import Reporter
+from edge.agent.store import Store
+from edge.bundle.manifest import IntendedUse
+from edge.bundle.reasons import Reason
+from edge.imaging.frame import Frame, Header
+from edge.inference.engine import EngineError
+from edge.mqtt.payloads import Finding
+from edge.mqtt.topics import Topics
+from edge.sources.base import Failure
+
+USE = IntendedUse(
+    statement="x", modality=("US",), body_part=("BREAST",), view=("AP",), min_age_years=18, max_age_years=90
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "covered"),
+    [
+        (Header(), True),
+        (Header("US", "breast", "AP", 40), True),
+        (Header("CT"), False),
+        (Header("US", "CHEST"), False),
+        (Header(view="PA"), False),
+        (Header(age_years=18), True),
+        (Header(age_years=17.9), False),
+        (Header(age_years=91), False),
+    ],
+)
+def test_a_model_is_asked_only_about_what_it_is_for(header, covered):
+    assert covers(USE, header) is covered
+    assert covers(IntendedUse(statement="anything"), header)
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_bundle) -> Model:
+    path = tiny_bundle(tmp_path / "tiny.swb")
+    return Model(path, allow_unsigned=True, target=None, threads=1, interpreter="auto")
+
+
+def reporter(tmp_path: Path, overlays: str = "never") -> Reporter:
+    config = AgentConfig.model_validate(
+        {
+            "site": "clinic",
+            "device": "cart-1",
+            "state": tmp_path,
+            "bundles": ["x"],
+            "sources": [{"kind": "folder", "path": "x"}],
+            "overlays": overlays,
+        }
+    )
+    return Reporter(config, Identity(b"k" * 32), Clock())
+
+
+def frame(pixels, identity: str = "one") -> Frame:
+    return Frame(pixels, identity, "study", "drop", 3)
+
+
+def test_a_finding_says_what_was_found_where_and_by_what(tmp_path, model, picture):
+    report, error = reporter(tmp_path).judged(model, frame(picture("lesion", 3, 200)))
+    finding = Finding.model_validate_json(report.finding.model_dump_json())
+    assert error is None
+    assert (finding.decision, finding.label, finding.source, finding.frame) == (
+        "positive",
+        "lesion",
+        "drop",
+        3,
+    )
+    assert finding.probability == finding.probabilities["lesion"] >= finding.thresholds["lesion"]
+    assert finding.bundle.name == "tiny" and not finding.bundle.signed
+    assert finding.evidence.peak and finding.evidence.ood_limit and finding.evidence.quality["side"] == 200
+    assert finding.elapsed_ms["total"] >= finding.elapsed_ms["infer"]
+    assert report.image and report.image.startswith(b"\x89PNG") and report.overlay and not report.heat
+
+
+def test_overlays_leave_the_cart_only_where_configured_and_without_the_picture(tmp_path, model, picture):
+    lesion, normal = frame(picture("lesion", 3)), frame(picture("normal", 3))
+    assert reporter(tmp_path, "positive").judged(model, lesion)[0].heat
+    assert not reporter(tmp_path, "positive").judged(model, normal)[0].heat
+    assert reporter(tmp_path, "always").judged(model, normal)[0].heat
+    dark = Frame(np.where(picture("lesion", 3) > 150, 255, 0).astype(np.uint8), "d", "s", "drop")
+    heat = reporter(tmp_path, "always").judged(model, dark)[0]
+    assert heat.heat != heat.image
+
+
+def test_a_refused_picture_has_reasons_and_no_numbers(tmp_path, model, picture):
+    report, _ = reporter(tmp_path).judged(model, frame(picture("foreign")))
+    assert report.finding.decision == "no_result"
+    assert report.finding.reasons == (Reason.OUT_OF_DISTRIBUTION,)
+    assert report.finding.probability is None and not report.finding.probabilities
+    assert report.image and report.overlay is None
+
+
+def test_a_failing_engine_gives_no_result_and_the_error(tmp_path, model, picture, monkeypatch):
+    def fail(_tensor: object) -> None:
+        raise EngineError("the interpreter failed")
+
+    monkeypatch.setattr(model._predictor.engine, "run", fail)
+    report, error = reporter(tmp_path).judged(model, frame(picture("normal")))
+    assert error and report.finding.reasons == (Reason.ENGINE_FAILED,)
+
+
+def test_large_pictures_are_stored_smaller(tmp_path, model, picture):
+    report, _ = reporter(tmp_path).judged(model, frame(picture("normal", 1, 3000)))
+    assert report.image and int.from_bytes(report.image[16:20], "big") == 1024
+
+
+def test_a_finding_its_message_and_its_mark_are_one_commit_and_once(tmp_path, model, picture):
+    database = Database(tmp_path / "agent.db")
+    recorder = Recorder(database, Topics("clinic", "cart-1"), Clock())
+    report, _ = reporter(tmp_path, "always").judged(model, frame(picture("lesion", 3)))
+    event = recorder.event("error", "engine_failed", "words", {"bundle": "tiny"})
+    assert recorder.finding(report, event).result() == 1
+    assert recorder.finding(report, event).result() == 0
+    recorder.settle(everything=True)
+    waiting, kept = Outbox(database), Store(database)
+    assert recorder.findings == 1
+    assert waiting.counts() == {"finding": 1, "event": 1, "overlay": 1}
+    assert Finding.model_validate_json(waiting.next(1, "finding")[0].payload) == report.finding
+    assert kept.seen(report.finding.id) and kept.latest(1)[0].image == report.image
+    # Told and let go, the same image is not told again.
+    waiting.done([report.finding.id]).result()
+    assert recorder.finding(report).result() == 0
+    assert waiting.counts()["finding"] == 0
+    database.close()
+
+
+def test_the_quarantine_keeps_the_file_before_the_original_goes(tmp_path):
+    quarantine = Quarantine(tmp_path / "quarantine")
+    original = tmp_path / "DOE.PNG"
+    original.write_text("text")
+    failure = Failure("sha256:1", "sha256:1", "drop", Reason.UNREADABLE, "no image", original)
+    for _ in range(2):
+        quarantine.keep("a" * 32, failure, "2026-11-01T00:00:00Z")
+    assert original.exists()
+    assert quarantine.release(failure) and not original.exists()
+    assert quarantine.release(failure)
+    assert (tmp_path / "quarantine" / f"{'a' * 32}.png").read_text() == "text"
+    why = json.loads((tmp_path / "quarantine" / f"{'a' * 32}.json").read_text())
+    assert (why["reason"], why["path"]) == ("unreadable", str(original))
+    assert sorted(file.suffix for file in (tmp_path / "quarantine").iterdir()) == [".json", ".png"]
+
+
+def test_health_counts_what_waits_and_measures_the_machine(tmp_path):
+    database = Database(tmp_path / "agent.db")
+    waiting = Outbox(database)
+    waiting.put("finding", "a", "t", b"").result()
+    counters = Counters(frames=3)
+    counters.inference_ms.extend([1, 2, 30])
+    health = measure(Clock().stamp(), counters, waiting, tmp_path)
+    database.close()
+    assert (health.backlog, health.frames, health.inference_ms) == (1, 3, 2)
+    assert health.backlog_oldest_s is not None
+    assert 10 < health.memory_mb < 2000 and health.disk_free_mb > 0 and health.uptime_s >= 0
+
+
+def test_a_log_line_is_json_with_its_fields(capsys):
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        logs.set_up("info")
+        logging.getLogger("x").info("said %s", "this", extra={"id": "a", "at_frame": 3})
+        logging.getLogger("x").debug("not said")
+    finally:
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["message"], said["level"], said["id"], said["at_frame"]) == ("said this", "info", "a", 3)
