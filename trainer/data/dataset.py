@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 
-from edge.bundle.manifest import Task
+from edge.bundle.manifest import Label, Task
 from edge.bundle.steps import Step
 from edge.errors import BadInputError
 from edge.imaging.frame import Pixels
@@ -21,6 +23,9 @@ from trainer.data.sample import Sample, read_frames
 from trainer.data.table import TABLE, read_table
 
 __all__ = ["Dataset", "Loaded", "Sample", "load_dataset"]
+
+
+_LABELS: TypeAdapter[tuple[str, ...]] = TypeAdapter(Annotated[tuple[Label, ...], Field(max_length=256)])
 
 
 @dataclass(frozen=True)
@@ -175,7 +180,13 @@ def load_dataset(data: Path, labels: Sequence[str] | None = None) -> Dataset:
         BadInputError: DATA is missing or laid out in no such way, a class is empty, or there is only one
             class; one line names the place and the remedy.
     """
-    given = tuple(labels) if labels is not None else None
+    try:
+        return _load(data, tuple(labels) if labels is not None else None)
+    except OSError as error:
+        raise BadInputError(f"{error.filename or data}: cannot be read ({error.strerror})") from error
+
+
+def _load(data: Path, given: tuple[str, ...] | None) -> Dataset:
     unreadable: list[Unreadable] = []
     task: Task = "single-label"
     if not data.exists():
@@ -200,4 +211,10 @@ def load_dataset(data: Path, labels: Sequence[str] | None = None) -> Dataset:
         )
     if len(names) < 2:
         raise BadInputError(f"{data}: has only one class, '{''.join(names)}'; at least two are needed")
+    try:
+        _LABELS.validate_python(names)
+    except ValidationError as error:
+        raise BadInputError(
+            f"{data}: a label must have 1 to 64 printable characters, and there may be 256 labels"
+        ) from error
     return Dataset(samples, names, task, data, unreadable)

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from edge.errors import BadInputError
 
 __all__ = ["Contents", "Unreadable", "contents", "image_files", "subfolders"]
@@ -59,9 +56,10 @@ def contents(path: Path) -> Contents:
         BadInputError: the file is no image at all (empty, text, …); UnreadableImageError from the decoder,
             whose reason it is.
     """
-    import cv2
-
     if _is_dicom(path):
+        import pydicom
+        from pydicom.errors import InvalidDicomError
+
         try:
             header = pydicom.dcmread(
                 path, stop_before_pixels=True, specific_tags=["NumberOfFrames", "PatientID"]
@@ -71,6 +69,8 @@ def contents(path: Path) -> Contents:
         except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError):
             return Contents()  # whatever is wrong, decoding will say it
         return Contents(frames if 1 <= frames <= _MOST_FRAMES else 1, patient)
+    import cv2
+
     if not cv2.haveImageReader(str(path)):
         from edge.imaging.decode import decode_file
 

@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
-from edge.bundle.manifest import Label
 from edge.errors import BadInputError
 from trainer.data.files import Unreadable
 from trainer.data.folders import SPLITS, expand
@@ -22,7 +19,6 @@ __all__ = ["TABLE", "Row", "parse_table", "read_table"]
 
 TABLE = "labels.csv"
 _COLUMNS = ("path", "labels", "patient", "site", "age", "sex", "split")
-_LABEL: TypeAdapter[str] = TypeAdapter(Label)
 
 
 @dataclass(frozen=True)
@@ -130,11 +126,6 @@ def _row(cells: dict[str, str], line: int, where: str) -> Row:
             part.strip() for part in cells.get("labels", "").replace("|", ";").split(";") if part.strip()
         )
     )
-    for label in labels:
-        try:
-            _LABEL.validate_python(label)
-        except ValidationError as error:
-            raise BadInputError(f"{where}: a label needs 1 to 64 printable characters") from error
     split = cells.get("split") or None
     if split is not None and split.lower() not in SPLITS:
         raise BadInputError(f"{where}: unknown split '{split}'; use train, val or test")

@@ -171,6 +171,7 @@ def test_folders_that_will_not_do_are_named(tmp_path: Path) -> None:
     for split in ("val", "validation"):
         classes(tmp_path / "twice" / split, "a", "b")
     refused(tmp_path / "twice", "'val' and 'validation' are the same split")
+    refused(classes(tmp_path / "long", "a", "x" * 65), "a label must have 1 to 64 printable characters")
     (tmp_path / "file.txt").touch()
     refused(tmp_path / "file.txt", "neither a folder nor an .npz")
 
