@@ -14,7 +14,7 @@ _OPACITY = 0.6  # at the peak; elsewhere in proportion, so that what did not mat
 
 
 def heat_map(cam: NDArray[np.float32], height: int, width: int) -> Pixels:
-    """The map at the picture's size: its peak is 255, everything at or below 0 is 0.
+    """The map at the picture's size, between its points linear: its peak is 255, what is not above 0 is 0.
 
     Args:
         cam: float32 ``[h, w]``, one class's activation (Zhou et al. 2016), any scale.
