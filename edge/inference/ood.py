@@ -15,6 +15,9 @@ __all__ = ["OodModel", "fit"]
 
 Floats = NDArray[np.float32]
 
+MOST_DIRECTIONS = 256
+"""Directions kept of a longer embedding: more would cost a cart more than its network does."""
+
 
 @dataclass(frozen=True)
 class OodModel:
@@ -75,6 +78,8 @@ def fit(train: NDArray[Any], tuning: NDArray[Any], rejection: float) -> OodModel
         raise ValueError("need at least two training embeddings and one tuning embedding of the same length")
     mean = train.mean(axis=0)
     variances, directions = np.linalg.eigh(_shrunk_covariance(train - mean))
+    # Ascending: the last are the widest.
+    variances, directions = variances[-MOST_DIRECTIONS:], directions[:, -MOST_DIRECTIONS:]
     kept = variances > variances[-1] * 1e-6
     if variances[-1] <= 0:
         raise ValueError("the training embeddings do not vary")

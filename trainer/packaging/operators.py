@@ -60,8 +60,8 @@ OLDEST_VERSIONS = {
     "TRANSPOSE": 6,
     "TRANSPOSE_CONV": 4,
 }
-"""Newest version of each operator in :data:`OLDEST`, found by loading models with every version into it; operators
-that image networks do not use are left out."""
+"""Newest version of each operator in :data:`OLDEST`, found by loading models with every version into it;
+those that image networks do not use are left out."""
 
 
 def operators(model: bytes, origin: str) -> tuple[Operator, ...]:
