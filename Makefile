@@ -53,7 +53,7 @@ lock: $(BIN)/pip
 	$(COMPILE) pyproject.toml --extra trainer --extra dev -o requirements/dev.txt
 
 clean:
-	rm -rf $(VENV) $(VENV)-tflite-runtime build dist demo-out .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-tflite-runtime build dist scanwright-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/.project: $(VENV)/.requirements pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .

@@ -58,12 +58,12 @@ def schema(name: str) -> Schema:
 
 
 def contract_tables(*names: str) -> str:
-    """A table of each contract and of each model inside it, each model once."""
+    """A table of each contract and of each model inside it but the Steps, each model once."""
     parts: dict[str, str] = {}
     for name in names:
         document = schema(name)
         for title, model in [(document["title"], document), *document.get("$defs", {}).items()]:
-            if "properties" in model and title not in parts:
+            if "properties" in model and title not in parts and title not in steps.__all__:
                 parts[title] = "\n\n".join([f"### {title}", prose(model), table(model)])
     return "\n\n".join(parts.values())
 
@@ -86,6 +86,8 @@ def kind(field: Schema) -> str:
     """What a value may be, in words."""
     if "$ref" in field:
         name = field["$ref"].rsplit("/", 1)[-1]
+        if name in steps.__all__:
+            return f"[{name.lower()}](steps.md#{name.lower()})"
         return f"[{name}](#{name.lower()})"
     if "const" in field:
         return code(field["const"])
@@ -100,7 +102,7 @@ def kind(field: Schema) -> str:
         return "list of " + (kind(field["items"]) if "items" in field else "values") + limits(field)
     if field.get("type") == "object":
         value = field.get("additionalProperties") or next(iter(field.get("patternProperties", {}).values()))
-        return "map to " + kind(value)
+        return "map to " + ("anything" if value is True else kind(value))
     if field.get("pattern") == NAME:
         return "name"
     word = {"string": "text", "null": "null", "integer": "whole number"}.get(field["type"], field["type"])
@@ -151,7 +153,8 @@ def commands() -> str:
 def walk(
     command: click.Command, name: str, parent: click.Context | None
 ) -> Iterator[tuple[str, click.Command, click.Context]]:
-    context = click.Context(command, info_name=name, parent=parent, max_content_width=100, terminal_width=100)
+    settings = {"max_content_width": 100, "terminal_width": 100, **command.context_settings}
+    context = click.Context(command, info_name=name, parent=parent, **settings)
     yield context.command_path, command, context
     if isinstance(command, click.Group):
         for child_name in command.list_commands(context):
