@@ -281,28 +281,28 @@ def _spot(rng: np.random.Generator, lungs: _Lungs, reach: float) -> tuple[int, f
 
 
 def _nodule(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
-    """A round nodule of 6 to 30 mm in place of lung, slightly lobed; soft tissue, in part calcified."""
+    """A round nodule of 22 to 30 mm in place of lung, slightly lobed, in part calcified: plain to see."""
     side, x, y, z = _spot(rng, lungs, 1.0)
-    radius = float(rng.triangular(0.3, 1.4, 1.5))
+    radius = float(rng.uniform(1.1, 1.5))
     parts = [Ellipsoid((x, y, z), (radius, radius, radius))]
     for _ in range(int(rng.integers(1, 4))):
         shift = rng.normal(0, 0.3 * radius, 3)
         lobe = radius * rng.uniform(0.6, 0.85)
         parts.append(Ellipsoid((x + shift[0], y + shift[1], z + shift[2]), (lobe, lobe, lobe)))
     total = union_length([part.span(rays) for part in parts])
-    mu = rng.uniform(SOFT, SPONGY)
+    mu = rng.uniform(SPONGY, (SPONGY + CORTICAL) / 2)
     return np.asarray((mu - LUNG) * np.minimum(total, lungs.air[side]), np.float32)
 
 
 def _consolidation(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
     """Patchy fluid in the air spaces of a part of a lung, with open bronchi left dark in it."""
     side, x, y, z = _spot(rng, lungs, 0.8)
-    extent = rng.uniform(2.4, 5.0)
-    dense = rng.uniform(0.5, 0.95)
+    extent = rng.uniform(3.6, 5.5)
+    dense = rng.uniform(0.85, 1.0)
     region = np.zeros_like(rays.x)
     for _ in range(int(rng.integers(3, 7))):
-        shift = rng.normal(0, 0.45 * extent, 3)
-        radii = extent * rng.uniform(0.4, 0.9, 3)
+        shift = rng.normal(0, 0.35 * extent, 3)
+        radii = extent * rng.uniform(0.55, 0.95, 3)
         part = Ellipsoid(
             (x + shift[0], y + shift[1], z + shift[2]), (radii[0], radii[1], radii[2]), rng.uniform(-1, 1)
         )
@@ -328,7 +328,7 @@ def _effusion(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
     side = int(rng.integers(2))
     shape = lungs.shapes[side]
     outward = (rays.x - shape.centre[0]) * (1 if side else -1) / shape.radii[0]
-    level = shape.centre[2] + rng.uniform(-5.5, 2.5)
+    level = shape.centre[2] + rng.uniform(-4.5, 2.5)
     rise = rng.uniform(1.8, 3.5)
     surface = level + rise * np.clip((outward + 0.6) / 1.6, 0, 1) ** 2
     soft = rng.uniform(0.5, 0.9)
