@@ -16,11 +16,12 @@ from typing import Any, BinaryIO
 import gdcm
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
+from pydicom.config import IGNORE, settings
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels, pixel_array
-from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
 from edge.imaging.dicom_display import DISPLAY_ATTRIBUTES, Display
 from edge.imaging.errors import UnreadableImageError
@@ -30,6 +31,7 @@ from edge.imaging.limits import check_size
 __all__ = ["age_years", "decode_dicom"]
 
 # Their messages quote what the header holds, which may be a person's; what matters is raised here.
+settings.reading_validation_mode = IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 gdcm.Trace.DebugOff()
@@ -144,7 +146,7 @@ def _transfer_syntax(path: Path) -> UID:
         raise UnreadableImageError(f"{path}: the DICOM file does not name its transfer syntax")
     syntax = UID(syntax)
     # Before the data set is read: reading a deflated one would inflate it, to whatever size.
-    if syntax.is_deflated:
+    if syntax == DeflatedExplicitVRLittleEndian:
         raise UnreadableImageError(f"{path}: a deflated DICOM file is not read here; send it not deflated")
     try:
         decoder = get_decoder(syntax)
