@@ -18,7 +18,8 @@ def export(model: Any) -> tuple[Any, Any]:
     """
     layers = {layer.name: layer for layer in model.layers}
     wanted = [name for name in ("logits", "embedding", "features", "mask") if name in layers]
-    network = keras.Model(model.input, {name: layers[name].output for name in wanted})
+    # Without a name of its own the model gets a running number, which would end up in the file.
+    network = keras.Model(model.input, {name: layers[name].output for name in wanted}, name=model.name)
     head = layers["logits"].kernel
 
     def serve(image: Any) -> dict[str, Any]:
@@ -29,4 +30,7 @@ def export(model: Any) -> tuple[Any, Any]:
         return outputs
 
     image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")
-    return tf.function(serve).get_concrete_function(image), network
+    # The converter saves the owner with all that hangs on it; a Keras model would take it four times as long.
+    owner = tf.Module()
+    owner.weights = network.weights
+    return tf.function(serve).get_concrete_function(image), owner
