@@ -86,7 +86,8 @@ def _tiny(tiny_model: bytes) -> tuple[Manifest, OodModel, Golden]:
     wide = OodModel(ood.mean, ood.whitening, ood.limit * 1.5)
     inputs = np.concatenate([predictor.prepare(tiny_picture(k, 99)) for k in ("normal", "lesion", "foreign")])
     outputs = np.concatenate([predictor.engine.run(vector[np.newaxis])[1] for vector in inputs])
-    golden = Golden(inputs, outputs, predictor.engine.kernel, 4)
+    # Its steep weights make one step of the embedding several of a logit.
+    golden = Golden(inputs, outputs, predictor.engine.kernel, 8)
     data = predictor.manifest.model_dump(mode="json")
     data["decision"]["ood"] = {"limit": wide.limit, "rejection": 0.02}
     return Manifest.model_validate_json(_json(data)), wide, golden

@@ -27,16 +27,24 @@ class TFLiteEngine:
         model: the flatbuffer's bytes.
         threads: CPU threads for one inference, at least 1.
         interpreter: package to use; ``auto`` takes ai-edge-litert where it is installed.
+        delegates: False keeps XNNPACK out; the built-in kernels then compute, to the bit the same in
+            ai-edge-litert and in tflite-runtime, which has no XNNPACK for int8.
 
     Raises:
         EngineError: the package is not installed, or refuses the model.
     """
 
-    def __init__(self, model: bytes, threads: int = 1, interpreter: Interpreter = "auto") -> None:
+    def __init__(
+        self, model: bytes, threads: int = 1, interpreter: Interpreter = "auto", delegates: bool = True
+    ) -> None:
         package, module = _find(interpreter)
         self.name = f"{package} {version(package)}"
+        resolvers = module.OpResolverType
+        resolver = resolvers.AUTO if delegates else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
-            self._interpreter = module.Interpreter(model_content=model, num_threads=threads)
+            self._interpreter = module.Interpreter(
+                model_content=model, num_threads=threads, experimental_op_resolver_type=resolver
+            )
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"{self.name} refuses the model: {_first_line(error)}") from error

@@ -104,7 +104,7 @@ def _write(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> Path
 
 def _golden(run: Path, model: bytes, manifest: Manifest) -> Golden:
     try:
-        return golden(Predictor.from_model(model, manifest))
+        return golden(Predictor.from_model(model, manifest), model)
     except BundleError as error:
         raise ScanwrightError(f"{run / 'int8.tflite'}: {error}") from error
 

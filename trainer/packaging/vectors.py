@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from edge.bundle.errors import BundleError
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import InputSpec
 from edge.imaging.frame import Pixels
 from edge.inference.predictor import Predictor
+from edge.inference.tflite import TFLiteEngine
 
-__all__ = ["TOLERANCE", "golden", "pictures"]
+__all__ = ["LEAST_TOLERANCE", "golden", "pictures"]
 
-TOLERANCE = 4
-"""Steps by which logits may differ on another kernel; XNNPACK and the built-in ones were up to 3 apart."""
+LEAST_TOLERANCE = 4
+"""Steps by which logits may differ on another kernel, at least; trained networks were up to 3 apart."""
 
 _GRIDS = (2, 3, 4, 6, 8, 12)
 
@@ -36,17 +40,30 @@ def pictures(spec: InputSpec) -> list[Pixels]:
     return [np.asarray(picture, np.uint8).reshape(shape) for picture in found]
 
 
-def golden(predictor: Predictor) -> Golden:
-    """What a model gives for :func:`pictures`, on this machine's kernel.
+def golden(predictor: Predictor, model: bytes) -> Golden:
+    """What a model gives for :func:`pictures` on this machine's kernel, and how far other kernels may be off.
+
+    The tolerance is twice the difference to the interpreter's built-in kernels, which boards without XNNPACK
+    use, and at least :data:`LEAST_TOLERANCE`.
+
+    Args:
+        predictor: of the model.
+        model: the flatbuffer's bytes.
 
     Raises:
-        BundleError: the outputs do not vary.
+        BundleError: the outputs do not vary, or no more than they do between kernels.
         EngineError: the interpreter failed.
     """
-    logits = next(spec for spec in predictor.manifest.outputs if spec.name == "logits")
+    index = next(spec.index for spec in predictor.manifest.outputs if spec.name == "logits")
     inputs = [predictor.quantize(picture) for picture in pictures(predictor.manifest.input)]
-    outputs = [predictor.engine.run(tensor)[logits.index] for tensor in inputs]
-    engine = predictor.engine
-    return Golden(
-        np.concatenate(inputs), np.concatenate(outputs), f"{engine.name} {engine.kernel}", TOLERANCE
-    )
+    engines = (predictor.engine, TFLiteEngine(model, delegates=False))
+    outputs, builtin = (np.concatenate([engine.run(one)[index] for one in inputs]) for engine in engines)
+    kernel = f"{predictor.engine.name} {predictor.engine.kernel}"
+    exact = Golden(np.concatenate(inputs), outputs, kernel, 0)
+    tolerance = max(2 * exact.difference(builtin), LEAST_TOLERANCE)
+    if 2 * tolerance > np.ptp(outputs.astype(int), axis=0).max():
+        raise BundleError(
+            f"golden vectors: the outputs vary hardly more than the {tolerance} steps between kernels, so "
+            "the model would not decide the same on every board"
+        )
+    return replace(exact, tolerance=tolerance)

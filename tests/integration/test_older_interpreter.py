@@ -1,0 +1,155 @@
+"""The same bundle in both interpreters: ai-edge-litert here, tflite-runtime in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle.archive import open_bundle
+from edge.bundle.golden import Golden
+from edge.bundle.manifest import Operator
+from edge.imaging.frame import Frame
+from edge.inference.decision import decide
+from edge.inference.predictor import Predictor
+from edge.inference.tflite import TFLiteEngine
+from trainer.packaging.operators import OLDEST, OLDEST_VERSIONS
+
+ROOT = Path(__file__).parents[2]
+OLDER = ROOT / ".venv-tflite-runtime" / "bin" / "python"
+INPUTS = 60
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(sys.version_info >= (3, 12), reason="tflite-runtime needs Python 3.11 at most"),
+    pytest.mark.skipif(
+        not OLDER.exists(),
+        reason="no environment for tflite-runtime: make .venv-tflite-runtime/.requirements",
+    ),
+]
+
+# Runs in the older environment: what the newer one gets from Predictor, for the same pictures.
+THERE = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from edge.bundle.archive import open_bundle
+from edge.bundle.golden import Golden
+from edge.imaging.frame import Frame
+from edge.inference.decision import decide
+from edge.inference.predictor import Predictor, replay
+bundle = open_bundle(Path(sys.argv[1]))
+predictor = Predictor(bundle, interpreter="tflite-runtime")
+outputs = {spec.name: [] for spec in bundle.manifest.outputs}
+decisions = []
+for pixels in np.load(sys.argv[2]):
+    raw = predictor.engine.run(predictor.prepare(pixels))
+    for spec in bundle.manifest.outputs:
+        outputs[spec.name].append(raw[spec.index])
+    frame = Frame(pixels, "identity", "study", "test")
+    decisions.append(decide(predictor.predict(frame), bundle.manifest, predictor.ood).decision)
+np.savez(sys.argv[3], **{name: np.concatenate(found) for name, found in outputs.items()})
+golden = Golden.from_npz(bundle.member("golden.npz"))
+print(json.dumps({
+    "name": predictor.engine.name,
+    "kernel": predictor.engine.kernel,
+    "numpy": np.__version__,
+    "replayed": replay(predictor, golden),
+    "decisions": decisions,
+    "foreign": [name for name in ("tensorflow", "trainer", "ai_edge_litert") if name in sys.modules],
+}))
+"""
+
+
+def run_older(code: str, *arguments: Path) -> dict:
+    done = subprocess.run(
+        [str(OLDER), "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_both_interpreters_agree_within_the_tolerance(
+    tmp_path, tiny_model, tiny_bundle, picture, record_property
+) -> None:
+    path = tiny_bundle(tmp_path / "tiny.swb")
+    kinds = ("normal", "lesion", "foreign", "blank")
+    pictures = np.stack([picture(kinds[seed % 4], seed, side=48) for seed in range(INPUTS)])
+    np.save(tmp_path / "pictures.npy", pictures)
+    there = run_older(THERE, path, tmp_path / "pictures.npy", tmp_path / "outputs.npz")
+    assert there["name"] == "tflite-runtime 2.14.0"
+    assert there["numpy"].startswith("1.")
+    assert there["foreign"] == []
+
+    bundle = open_bundle(path)
+    tolerance = Golden.from_npz(bundle.member("golden.npz")).tolerance
+    here = Predictor(bundle, interpreter="ai-edge-litert")
+    raw = [here.engine.run(here.prepare(pixels)) for pixels in pictures]
+    same_kernels = TFLiteEngine(tiny_model, interpreter="ai-edge-litert", delegates=False)
+    builtin = [same_kernels.run(here.prepare(pixels)) for pixels in pictures]
+    largest = {}
+    with np.load(tmp_path / "outputs.npz") as outputs:
+        for spec in bundle.manifest.outputs:
+            mine = np.concatenate([tensors[spec.index] for tensors in raw]).astype(int)
+            assert np.ptp(mine) > 20, f"{spec.name} hardly varies"
+            theirs = outputs[spec.name].astype(int)
+            assert np.array_equal(theirs, np.concatenate([tensors[spec.index] for tensors in builtin]))
+            largest[spec.name] = int(np.abs(mine - theirs).max())
+    record_property("largest_difference_in_steps", largest)
+    assert max(largest.values()) <= tolerance
+    assert there["replayed"] <= tolerance
+    decisions = [
+        decide(here.predict(Frame(p, "i", "s", "test")), bundle.manifest, here.ood).decision for p in pictures
+    ]
+    assert set(decisions) == {"positive", "negative", "no_result"}
+    assert decisions == there["decisions"]
+
+
+def test_the_table_of_the_oldest_versions_is_what_the_older_interpreter_takes(tmp_path, tiny_model) -> None:
+    """Each operator of the table at its newest version is found there, and at the next one is not."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(tiny_model, 0))
+    code = model.operatorCodes[0]
+    for name, newest in OLDEST_VERSIONS.items():
+        for version in (newest, newest + 1):
+            number = getattr(schema.BuiltinOperator, name)
+            code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
+            builder = flatbuffers.Builder(4096)
+            builder.Finish(model.Pack(builder), b"TFL3")
+            (tmp_path / f"{name}-{version}.tflite").write_bytes(builder.Output())
+    found = run_older(
+        """
+import json, sys
+from pathlib import Path
+from tflite_runtime.interpreter import Interpreter
+found = {}
+for path in sorted(Path(sys.argv[1]).glob("*.tflite")):
+    try:
+        Interpreter(model_content=path.read_bytes())
+        found[path.stem] = True
+    except (ValueError, RuntimeError) as error:
+        found[path.stem] = "Didn't find op" not in str(error)
+print(json.dumps(found))
+""",
+        tmp_path,
+    )
+    assert OLDEST == "2.14.0"
+    for name, newest in OLDEST_VERSIONS.items():
+        assert found[f"{name}-{newest}"], Operator(name=name, version=newest)
+        assert not found[f"{name}-{newest + 1}"], Operator(name=name, version=newest + 1)
+
+
+def test_the_newer_one_is_preferred(tiny_model) -> None:
+    assert TFLiteEngine(tiny_model).name.startswith("ai-edge-litert")
