@@ -142,6 +142,10 @@ def _tiff(data: bytes) -> _Shape:
             (tags[tag],) = struct.unpack_from(order + _TIFF_TYPES[kind], data, entry + 8)
     if struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]:
         raise _DamagedError("the TIFF file has several pages; give each page its own file")
+    if tags.get(262) == 0 and tags.get(258) == 16:  # OpenCV would show it inverted
+        raise _DamagedError(
+            "a 16-bit TIFF file in which 0 is white is not read here; save it with 0 as black"
+        )
     return _Shape(tags.get(257, 0), tags.get(256, 0), 3)
 
 

@@ -154,6 +154,11 @@ def test_what_would_be_shown_wrongly_is_refused() -> None:
     pages = bytes(cv2.imencodemulti(".tiff", [_picture(False), _picture(False)])[1])
     with pytest.raises(UnreadableImageError, match="several pages"):
         decode_bytes(pages, "x")
+    white_is_zero = bytearray(cv2.imencode(".tiff", np.eye(4, dtype=np.uint16))[1])
+    photometric = white_is_zero.index(struct.pack("<HHIH", 262, 3, 1, 1))
+    white_is_zero[photometric + 8] = 0
+    with pytest.raises(UnreadableImageError, match="0 is white"):
+        decode_bytes(bytes(white_is_zero), "x")
 
 
 _whole = st.sampled_from(

@@ -230,6 +230,12 @@ def test_a_lookup_table_of_many_entries_of_8_bits_is_not_cut(tmp_path: Path) -> 
     np.testing.assert_array_equal(_only(path), pixels // 16)
 
 
+def test_values_beyond_a_lookup_table_take_its_last_entry(tmp_path: Path) -> None:
+    pixels = _gray(12)
+    path = _write(tmp_path / "a", pixels, VOILUTSequence=_lut(range(200), 10, 8))
+    np.testing.assert_array_equal(_only(path), np.clip(pixels.astype(int) - 10, 0, 199))
+
+
 def test_windows_in_functional_groups_hold_for_their_frames(tmp_path: Path) -> None:
     pixels = _gray(12, shape=(2, 9, 8))
 

@@ -97,6 +97,11 @@ def test_a_constant_image_stays_constant_at_any_size(method: str) -> None:
         assert set(np.unique(apply_steps(pixels, [step]))) == {value}
 
 
+def test_the_mean_of_a_very_large_image_is_exact() -> None:
+    pixels = np.full((4100, 4200), 255, np.uint8)  # its sum is above 2^31
+    assert apply_steps(pixels, [Resize(height=1, width=1)]).tolist() == [[255]]
+
+
 def test_normalize_counts_all_pixels_of_a_very_large_image() -> None:
     # More than 2^24 of one value: a count in float32 would stop there.
     pixels = np.full((4200, 4100), 40, np.uint8)
