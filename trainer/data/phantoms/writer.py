@@ -35,12 +35,13 @@ def write_phantoms(
     seed: int,
     size: int = 128,
     advance: Callable[[], object] = lambda: None,
+    shots: int = SHOTS,
 ) -> int:
     """Write class folders ``out/<split>/<label>/patient00012_1.png``.
 
-    ``counts`` has the images of each label by split, as ``{"train": 40, "val": 8}``. Two images each are of
-    one patient, and every patient is in one split only. The same arguments give the same files. ``advance``
-    is called after each file; returned is how many there are.
+    ``counts`` has the images of each label by split, as ``{"train": 40, "val": 8}``. ``shots`` images each
+    are of one patient, and every patient is in one split only. The same arguments give the same files.
+    ``advance`` is called after each file; returned is how many there are.
 
     Raises:
         ScanwrightError: a file cannot be written.
@@ -51,9 +52,9 @@ def write_phantoms(
         for label in LABELS[kind]:
             folder = out / split / label
             _make(folder)
-            for first in range(0, count, SHOTS):
-                patient, *shots = people.spawn(1)[0].spawn(1 + min(SHOTS, count - first))
-                for number, exposure in enumerate(shots, 1):
+            for first in range(0, count, shots):
+                patient, *exposures = people.spawn(1)[0].spawn(1 + min(shots, count - first))
+                for number, exposure in enumerate(exposures, 1):
                     still = phantom(kind, label, patient, exposure, size)
                     _write(folder / f"patient{patients:05d}_{number}.png", _png(still.pixels))
                     advance()
