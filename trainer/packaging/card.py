@@ -59,6 +59,7 @@ def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[
         f"Trained {manifest.provenance.created}"
         + (f" with seed {manifest.provenance.seed}" if manifest.provenance.seed is not None else "")
         + ".",
+        "",
         *(f"- {name} {version}" for name, version in sorted(manifest.provenance.tools.items())),
         "",
         "## Runs on",
@@ -145,18 +146,20 @@ def _decisions(manifest: Manifest) -> list[str]:
     ]
     lines += [
         f"- the image's shorter side is under {quality.min_side} pixels, its brightness outside "
-        f"{quality.brightness.min:g} to {quality.brightness.max:g}, its contrast outside "
-        f"{quality.contrast.min:g} to {quality.contrast.max:g}, its sharpness outside "
-        f"{quality.sharpness.min:g} to {quality.sharpness.max:g} or its colour above {quality.max_colour:g};"
+        f"{quality.brightness.min:.4g} to {quality.brightness.max:.4g}, its contrast outside "
+        f"{quality.contrast.min:.4g} to {quality.contrast.max:.4g}, its sharpness outside "
+        f"{quality.sharpness.min:.4g} to {quality.sharpness.max:.4g} "
+        f"or its colour above {quality.max_colour:g};"
     ]
     if decision.ood:
         lines.append(
             "- the image is unlike the training images: Mahalanobis distance above "
-            f"{decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of images like them;"
+            f"{decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of images like them."
         )
     else:
-        lines.append("- (**off**: this model cannot tell images unlike its training images from others);")
-    lines.append(f"- the largest probability is below {decision.abstain_below:g}.")
+        lines.append("- (**off**: this model cannot tell images unlike its training images from others).")
+    if decision.abstain_below:
+        lines.append(f"- the largest probability is below {decision.abstain_below:g}.")
     return lines
 
 

@@ -32,7 +32,7 @@ def bill_of_materials(manifest: Manifest, members: Mapping[str, bytes]) -> bytes
         "serialNumber": f"urn:uuid:{uuid.uuid5(_NAMESPACE, f'{reference} {manifest.target} {model_hash}')}",
         "version": 1,
         "metadata": {
-            "timestamp": manifest.provenance.created,
+            **({"timestamp": manifest.provenance.created} if "T" in manifest.provenance.created else {}),
             "tools": {"components": [{"type": "application", "name": "scanwright", "version": __version__}]},
             "component": {
                 "type": "machine-learning-model",
