@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import datetime, timezone
+from pathlib import Path
 
 __all__ = ["set_up"]
 
@@ -25,9 +27,7 @@ class _Json(logging.Formatter):
             "part": record.name,
             "message": record.getMessage(),
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line | _extra(record), default=str)
+        return json.dumps(line | _extra(record) | _where(record), default=str)
 
 
 class _Readable(logging.Formatter):
@@ -42,6 +42,14 @@ def set_up(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Readable() if sys.stderr.isatty() else _Json())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _where(record: logging.LogRecord) -> dict[str, list[str]]:
+    """The places that an exception came through; not its words, which may name a file."""
+    if not record.exc_info:
+        return {}
+    passed = traceback.extract_tb(record.exc_info[2])
+    return {"where": [f"{Path(place.filename).name}:{place.lineno} {place.name}" for place in passed]}
 
 
 def _extra(record: logging.LogRecord) -> dict[str, object]:

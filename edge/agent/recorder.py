@@ -128,4 +128,4 @@ class Recorder:
 
 
 def _log_event(event: Event) -> None:
-    log.log(_LEVELS[event.severity], event.message, extra={"code": event.code, **event.data})
+    log.log(_LEVELS[event.severity], event.message, extra={"code": event.code, "data": event.data})

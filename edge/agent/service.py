@@ -298,14 +298,13 @@ class Agent:
 
     def _thread_failed(self, failed: threading.ExceptHookArgs, stop: threading.Event) -> None:
         name = failed.thread.name if failed.thread else "a thread"
-        what = failed.exc_type.__name__
-        if failed.exc_value is not None:
-            log.critical("defect", exc_info=failed.exc_value, extra={"thread": name})
         if isinstance(failed.exc_value, ScanwrightError):
             self._defect = str(failed.exc_value)
         else:
+            what = failed.exc_type.__name__
             self._defect = f"the agent stopped on a defect in '{name}' ({what}); the log has the details"
         stop.set()
+        log.critical(self._defect, exc_info=failed.exc_value)
 
 
 def load_models(config: AgentConfig) -> list[Model]:

@@ -65,8 +65,10 @@ class Mosquitto:
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
-    def stop(self) -> None:
-        self._end(signal.SIGTERM)
+    def freeze(self) -> None:
+        """Keep the connections and answer nothing any more."""
+        assert self._process
+        self._process.send_signal(signal.SIGSTOP)
 
     def _end(self, number: signal.Signals) -> None:
         if self._process and self._process.poll() is None:

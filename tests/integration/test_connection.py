@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from edge.agent.outbox import Outbox
 from edge.mqtt.broker import Broker
 from edge.mqtt.connection import Connection
 from edge.mqtt.topics import Topics
-from tests.integration.conftest import Mosquitto, Subscriber, wait_for
+from tests.integration.conftest import Mosquitto, Subscriber, free_port, wait_for
 
 pytestmark = pytest.mark.integration
 
@@ -267,3 +269,60 @@ def test_a_refused_password_is_told_once_with_the_broker_s_reason(mosquitto, dev
     wait_for(lambda: cart.changes)
     online, why = cart.changes[0]
     assert not online and "refused" in why and "wrong" not in why
+
+
+def test_mutual_tls_carries_everything_and_a_wrong_authority_is_refused(
+    mosquitto, subscriber, device, tmp_path
+):
+    ca, other = _authority(tmp_path / "ca"), _authority(tmp_path / "other")
+    plain = free_port()
+    broker = mosquitto(
+        f"cafile {ca / 'ca.pem'}",
+        f"certfile {ca / 'leaf.pem'}",
+        f"keyfile {ca / 'leaf.key'}",
+        "require_certificate true",
+        f"listener {plain} 127.0.0.1",
+    )
+    broker.start()
+    watcher = subscriber(plain)
+    files = {"certificate": ca / "leaf.pem", "key": ca / "leaf.key"}
+    stranger = device(broker.port, ca=other / "ca.pem", **files)
+    ids = stranger.find(*range(100))
+    stranger.connection.start()
+    wait_for(lambda: stranger.changes)
+    assert not stranger.changes[0][0] and not stranger.connection.online
+    stranger.connection.stop(1)
+    stranger.database.close()
+    cart = device(broker.port, ca=ca / "ca.pem", **files)
+    cart.connection.start()
+    wait_for(lambda: [finding["id"] for finding in watcher.findings()] == ids)
+    wait_for(lambda: cart.waiting() == 0)
+
+
+def _authority(folder: Path) -> Path:
+    """A certificate authority with one certificate, for both ends at 127.0.0.1."""
+    folder.mkdir()
+    sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for command in (
+        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-days", "2", "-subj", "/CN=authority"],
+        ["req", *key, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=cart-1"],
+        ["x509", "-req", "-in", "leaf.csr", *sign, "-days", "2", "-extfile", "names", "-out", "leaf.pem"],
+    ):
+        subprocess.run(["openssl", *command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def test_a_broker_that_stops_answering_does_not_hold_up_a_stop(mosquitto, device):
+    broker = mosquitto()
+    broker.start()
+    cart = device(broker.port)
+    cart.connection.start()
+    wait_for(lambda: cart.connection.online)
+    broker.freeze()
+    cart.find(*range(30))
+    start = time.monotonic()
+    cart.connection.stop(2)
+    assert time.monotonic() - start < 4
+    assert cart.waiting() == 30

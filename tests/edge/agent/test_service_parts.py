@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,12 @@ from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
 from edge.agent.report import Reporter
+from edge.agent.service import Agent
+from edge.agent.state import lock_state
 from edge.agent.store import Store
 from edge.bundle.manifest import IntendedUse
 from edge.bundle.reasons import Reason
+from edge.errors import ScanwrightError
 from edge.imaging.frame import Frame, Header
 from edge.inference.engine import EngineError
 from edge.mqtt.payloads import Finding
@@ -184,3 +188,45 @@ def test_a_log_line_is_json_with_its_fields(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     said = json.loads(line)
     assert (said["message"], said["level"], said["id"], said["at_frame"]) == ("said this", "info", "a", 3)
+
+
+def test_a_defect_is_logged_by_its_place_without_its_words(capsys):
+    before = logging.getLogger().handlers[:], logging.getLogger().level
+    try:
+        logs.set_up("info")
+        try:
+            raise RuntimeError("/drop/DOE-JOHN.dcm")
+        except RuntimeError as error:
+            logging.getLogger("x").critical("a defect", exc_info=error)
+    finally:
+        logging.getLogger().handlers[:], level = before
+        logging.getLogger().setLevel(level)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "test_service_parts.py:" in json.loads(line)["where"][0]
+    assert "DOE" not in line
+
+
+def test_a_defect_in_a_thread_ends_the_agent_with_one_line(tmp_path, tiny_bundle, monkeypatch, caplog):
+    def defect(*_: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("edge.sources.folder._scan", defect)
+    config = AgentConfig.model_validate(
+        {
+            "site": "clinic",
+            "device": "cart-1",
+            "state": tmp_path / "state",
+            "bundles": [tiny_bundle(tmp_path / "tiny.swb")],
+            "allow_unsigned": True,
+            "sources": [{"kind": "folder", "path": tmp_path}],
+            "mqtt": {"port": 9},
+            "screen": None,
+        }
+    )
+    agent = Agent(config)
+    with pytest.raises(ScanwrightError, match="source-folder"):
+        agent.run(threading.Event())
+    assert "defect" in caplog.text
+    # All is given back: another agent may start.
+    with lock_state(tmp_path / "state"):
+        pass
