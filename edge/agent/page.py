@@ -175,8 +175,8 @@ def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None
         ("frame", str(finding.frame + 1)),
         ("model", f"{finding.bundle.name} {finding.bundle.version}"),
     ]
-    if finding.elapsed_ms:
-        rows.append(("duration", texts["milliseconds"].format(n=round(sum(finding.elapsed_ms.values())))))
+    if "total" in finding.elapsed_ms:
+        rows.append(("duration", texts["milliseconds"].format(n=round(finding.elapsed_ms["total"]))))
     for key, value in rows:
         pair = SubElement(facts, "div", {"class": key})
         _text(pair, "dt", texts[f"field.{key}"])

@@ -85,6 +85,7 @@ def test_the_page_shows_the_last_finding_without_any_script(served: Served) -> N
     assert f"/image/{last.id}.png" in page
     assert f"/overlay/{last.id}.png" in page
     assert "Suspected" in page
+    assert "12 ms" in page
     assert "<style" not in page
     assert "style=" not in page
     assert "onclick" not in page
