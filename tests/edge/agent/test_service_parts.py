@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from pydicom.data import get_testdata_file
 
 from edge.agent import logs
 from edge.agent.clock import Clock
@@ -206,24 +211,86 @@ def test_a_defect_is_logged_by_its_place_without_its_words(capsys):
     assert "DOE" not in line
 
 
+def agent_config(tmp_path: Path, *bundles: Path) -> AgentConfig:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    return AgentConfig.model_validate(
+        {
+            "site": "clinic",
+            "device": "cart-1",
+            "state": tmp_path / "state",
+            "bundles": bundles,
+            "allow_unsigned": True,
+            "sources": [{"kind": "folder", "path": drop, "settle_s": 0.05, "poll_s": 0.02}],
+            "mqtt": {"port": 9},
+            "screen": None,
+        }
+    )
+
+
+def run_until(agent: Agent, findings: int) -> list[dict]:
+    """Run an agent until its store holds so many findings; those."""
+    stop = threading.Event()
+    found: list[dict] = []
+
+    def look() -> None:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and agent.store.sequence() < findings:
+            time.sleep(0.02)
+        time.sleep(0.1)
+        found.extend(stored.finding for stored in agent.store.latest(100))
+        stop.set()
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    agent.run(stop)
+    watcher.join()
+    return found
+
+
+def test_a_frame_goes_to_the_models_that_cover_it_and_only_those(tmp_path, tiny_bundle, picture):
+    sound = tiny_bundle(tmp_path / "us.swb", name="sound")
+    rays = tiny_bundle(tmp_path / "cr.swb", name="rays", intended_use={"statement": "x", "modality": ["CR"]})
+    config = agent_config(tmp_path, sound, rays)
+    drop = config.sources[0].path
+    cv2.imwrite(str(drop / "unknown.png"), picture("lesion", 1))
+    shutil.copy(get_testdata_file("examples_ybr_color.dcm"), drop / "cine.dcm")
+    shutil.copy(get_testdata_file("CT_small.dcm"), drop / "ct.dcm")
+    found = run_until(Agent(config), 2 + 30 + 1)
+    assert Counter((f["bundle"]["name"], tuple(f["reasons"])) for f in found if f["frame"] == 0) == {
+        ("sound", ()): 1,
+        ("rays", ()): 1,
+        ("sound", ("out_of_distribution",)): 1,
+        ("sound", ("not_covered",)): 1,
+    }
+    assert len(found) == 33 and sum(f["bundle"]["name"] == "rays" for f in found) == 1
+
+
+def test_a_failing_engine_is_told_once_and_every_frame_has_its_finding(
+    tmp_path, tiny_bundle, picture, monkeypatch, caplog
+):
+    agent = Agent(agent_config(tmp_path, tiny_bundle(tmp_path / "tiny.swb")))
+    for seed in range(5):
+        cv2.imwrite(str(tmp_path / "drop" / f"{seed}.png"), picture("lesion", seed))
+
+    def fail(_tensor: object) -> None:
+        raise EngineError("the interpreter failed")
+
+    monkeypatch.setattr(agent._models[0]._predictor.engine, "run", fail)
+    found = run_until(agent, 5)
+    assert [f["reasons"] for f in found] == [["engine_failed"]] * 5
+    database = Database(tmp_path / "state" / "agent.db")
+    events = [json.loads(message.payload)["code"] for message in Outbox(database).next(100, "event")]
+    database.close()
+    assert events.count("engine_failed") == 1
+
+
 def test_a_defect_in_a_thread_ends_the_agent_with_one_line(tmp_path, tiny_bundle, monkeypatch, caplog):
     def defect(*_: object) -> None:
         raise RuntimeError("a defect")
 
     monkeypatch.setattr("edge.sources.folder._scan", defect)
-    config = AgentConfig.model_validate(
-        {
-            "site": "clinic",
-            "device": "cart-1",
-            "state": tmp_path / "state",
-            "bundles": [tiny_bundle(tmp_path / "tiny.swb")],
-            "allow_unsigned": True,
-            "sources": [{"kind": "folder", "path": tmp_path}],
-            "mqtt": {"port": 9},
-            "screen": None,
-        }
-    )
-    agent = Agent(config)
+    agent = Agent(agent_config(tmp_path, tiny_bundle(tmp_path / "tiny.swb")))
     with pytest.raises(ScanwrightError, match="source-folder"):
         agent.run(threading.Event())
     assert "defect" in caplog.text
