@@ -51,7 +51,7 @@ class ModelSpec(Contract):
     width: float = Field(default=1.0, gt=0, le=8)
     dropout: Share = 0.2
     pretrained: str | None = Field(
-        default=None, description="file of published weights, where the network has any"
+        default=None, description="'imagenet' for published weights, or a file of them, where there are any"
     )
 
 

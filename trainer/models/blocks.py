@@ -59,9 +59,9 @@ def halvings(shape: tuple[int, int, int], last_side: int) -> int:
     return max(1, round(math.log2(min(shape[:2]) / last_side)))
 
 
-def scaled_width(channels: int, spec: ModelSpec) -> int:
-    """``channels`` times the recipe's width, rounded to a multiple of 8, at least 8."""
-    return max(8, round(channels * spec.width / 8) * 8)
+def scaled_width(channels: int, spec: ModelSpec, multiple: int = 8) -> int:
+    """``channels`` times the recipe's width, rounded to a ``multiple``, once at least."""
+    return max(multiple, round(channels * spec.width / multiple) * multiple)
 
 
 def _normalized(x: Any, relu: bool, name: str) -> Any:

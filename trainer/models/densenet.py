@@ -26,7 +26,7 @@ def densenet(spec: ModelSpec, shape: tuple[int, int, int], classes: int) -> Any:
     and is refused by quantization-aware training. Stages are parted by a 1x1 convolution to half the channels
     and an average over 2x2; the last keeps a shorter side of about 8.
     """
-    growth = scaled_width(GROWTH, spec)
+    growth = scaled_width(GROWTH, spec, multiple=4)
     wanted = halvings(shape, LAST_SIDE)
     stages = LAYERS[-min(wanted + 1, len(LAYERS) if wanted >= LARGE_HALVINGS else len(LAYERS) - 1) :]
     # Full resolution costs most and tells least: what the stages do not halve, the stem and pooling do.
