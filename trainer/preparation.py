@@ -28,7 +28,7 @@ NEGATIVE_NAMES = ("normal", "negative", "healthy", "no finding", "no_finding", "
 """Class names that mean nothing was found, where the recipe names none; in binary data also ``0``."""
 
 PHANTOM_SIDE = 96
-PHANTOM_COUNTS = {"train": 480, "val": 80, "test": 160}
+PHANTOM_COUNTS = {"train": 600, "val": 80, "test": 120}
 
 LEAST_SIDE = 16
 GENERIC = "classifier"

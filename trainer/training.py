@@ -21,7 +21,7 @@ from trainer.recipe import Augmentation, Training
 __all__ = ["Images", "Plan", "batch_size", "fit", "predict"]
 
 WARM_UP_SHARE = 0.05
-LEAST_BATCH, LEAST_STEPS = 8, 16
+LEAST_BATCH, LEAST_STEPS = 8, 40
 
 
 @dataclass(frozen=True)
@@ -231,10 +231,15 @@ def _learning_rate(plan: Plan, step: int, steps: int) -> float:
 
 
 class _MovingAverage:
-    """Exponential moving average of a model's trained weights; inside ``with`` the model has them."""
+    """Exponential moving average of what a model has learned; inside ``with`` the model has it.
+
+    The statistics of batch normalization belong to the weights they were taken with, so they are averaged too:
+    averaged weights under the last few batches' statistics give results that jump from epoch to epoch.
+    """
 
     def __init__(self, model: Any, decay: float) -> None:
-        self.variables = model.trainable_variables if decay else []
+        learned = [v for v in model.variables if v.trainable or "/moving_" in v.name]
+        self.variables = learned if decay else []
         self.shadows = [tf.Variable(v, trainable=False) for v in self.variables]
         self.decay = decay
         self.updates = 0
@@ -253,6 +258,9 @@ class _MovingAverage:
             shadow.assign(decay * shadow + (1.0 - decay) * variable)
 
     def __enter__(self) -> None:
+        # What pruning has set to nothing stays nothing, whatever it was earlier.
+        for shadow, variable in zip(self.shadows, self.variables, strict=True):
+            shadow.assign(tf.where(variable == 0.0, 0.0, shadow))
         self._swap()
 
     def __exit__(self, *_: object) -> None:

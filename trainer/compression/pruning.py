@@ -29,7 +29,8 @@ def prune(
     """A pruned copy of a trained network, fine-tuned to give the answers of ``model`` itself.
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
-    Gupta 2017); only epochs at full sparsity may be kept. Depthwise kernels and the head are never pruned.
+    Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
+    head are not pruned: they are small and tell on every answer.
     The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
     would pull it elsewhere.
     """
@@ -44,8 +45,10 @@ def prune(
         frequency=max(1, ramp // 20),
     )
 
+    prunable = {layer.name for layer in _prunable(model)}
+
     def wrapped(layer: Any) -> Any:
-        if not isinstance(layer, keras.layers.Conv2D):
+        if layer.name not in prunable:
             return layer
         return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
 
@@ -60,9 +63,9 @@ def prune(
         replace(
             plan,
             stage="pruning",
-            # The moving average would fill the zeros up again; the teacher's answers carry the class weights.
+            # The teacher's answers carry all of these already.
             training=plan.training.model_copy(
-                update={"average_decay": 0.0, "class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
+                update={"class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
             ),
             epochs=epochs,
             learning_rate=compression.pruning_learning_rate,
@@ -76,6 +79,10 @@ def prune(
 
 
 def sparsity(model: Any) -> float:
-    """Share of zeros among the weights that pruning may remove: the kernels of plain convolutions."""
-    kernels = [np.asarray(v.kernel) for v in model.layers if isinstance(v, keras.layers.Conv2D)]
+    """Share of zeros among the weights that pruning may remove."""
+    kernels = [np.asarray(layer.kernel) for layer in _prunable(model)]
     return float(sum((k == 0).sum() for k in kernels) / sum(k.size for k in kernels))
+
+
+def _prunable(model: Any) -> list[Any]:
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][1:]
