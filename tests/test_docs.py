@@ -27,7 +27,17 @@ from trainer.recipe import Recipe
 ROOT = Path(__file__).parents[1]
 PAGES = list(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md"))
 FILES = {"agent.yaml": AgentConfig, "recipe.yaml": Recipe, "SITE.yaml": Site}
-OUTSIDE = {".", "docker", "mkdir", "mosquitto_sub", "python3", "/opt/scanwright/bin/pip"}
+OUTSIDE = {
+    ".",
+    "docker",
+    "install",
+    "mkdir",
+    "mosquitto_sub",
+    "python3",
+    "systemctl",
+    "useradd",
+    "/opt/scanwright/bin/pip",
+}
 """First words of commands that are not ours: only that no other slips in is checked."""
 
 

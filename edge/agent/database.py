@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -31,7 +32,7 @@ class Database:
 
     Actions handed to :meth:`write` are run by one thread in the order given, as many as wait in one
     transaction. While the disk is full or fails they wait, and with them whoever writes more than 256 ahead;
-    nothing is dropped.
+    nothing is dropped. ``failing`` is True as long as that is so.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,6 +53,8 @@ class Database:
         self._jobs: Queue[_Job | None] = Queue(_GROUP)
         self._closing = threading.Event()
         self._watchers: list[Callable[[], None]] = []
+        self._since: float | None = None
+        self.failing = False
         self._thread = threading.Thread(target=self._run, name="database", daemon=True)
         self._thread.start()
 
@@ -70,6 +73,11 @@ class Database:
         """Rows of a query over what is committed."""
         with self._reading, closing(self._reader.execute(sql, parameters)) as cursor:
             return cursor.fetchall()
+
+    def hung_s(self) -> float:
+        """How long the writer has been in one attempt to write, in seconds; long: the disk hangs."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` from the writer's thread after each commit; it must return at once."""
@@ -119,8 +127,8 @@ class Database:
         return group, job is None
 
     def _commit(self, group: list[_Job]) -> None:
-        complained = False
         while True:
+            self._since = time.monotonic()
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 results = [action(self._writer) for action, _ in group]
@@ -130,11 +138,13 @@ class Database:
                 # Disk full, I/O error, locked: all may pass.
                 if self._writer.in_transaction:
                     self._writer.rollback()
-                if not complained:
+                if not self.failing:
                     log.error("the database cannot be written, trying again", extra={"error": str(error)})
-                    complained = True
+                    self.failing = True
+                self._since = None
                 if self._closing.wait(_RETRY_S):
                     raise
+        self._since, self.failing = None, False
         for (_, future), result in zip(group, results, strict=True):
             future.set_result(result)
 

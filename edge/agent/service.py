@@ -18,6 +18,7 @@ from edge.agent.database import Database
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
 from edge.agent.model import Model, covering
+from edge.agent.notify import Notifier
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
@@ -55,6 +56,7 @@ class Agent:
         self._config = config
         broker = broker_of(config.mqtt)
         self._clock = Clock()
+        self._systemd = Notifier()
         self._topics = Topics(config.site, config.device)
         self._counters = Counters()
         self._started = self._clock.now()
@@ -125,9 +127,11 @@ class Agent:
         ]
         for feeder in feeders:
             feeder.start()
+        self._systemd.ready()
         try:
             self._work(stop)
         finally:
+            self._systemd.stopping()
             stop.set()
             self._connection.stop(_FLUSH_S)
             if self.screen:
@@ -138,13 +142,18 @@ class Agent:
     def _work(self, stop: threading.Event) -> None:
         next_health = time.monotonic()
         while not stop.is_set():
-            with suppress(Empty):
-                self._take(self._items.get(timeout=_LOOK_S))
+            if self._database.failing:  # take nothing that cannot be kept
+                stop.wait(_LOOK_S)
+            else:
+                with suppress(Empty):
+                    self._take(self._items.get(timeout=_LOOK_S))
+            if self._database.hung_s() < self._systemd.patience_s / 2:
+                self._systemd.feed()
             self._recorder.settle()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
                 self._connection.say(self._topics.health, self._health().model_dump_json().encode())
-                if self._clock.trusted():
+                if self._clock.trusted() and not self._database.failing:
                     self.store.purge(self._config.keep_days)
         self._recorder.settle(everything=True)
 
