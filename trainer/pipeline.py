@@ -27,7 +27,7 @@ from edge.bundle.manifest import (
     QualityLimits,
     Runtime,
 )
-from edge.errors import ScanwrightError
+from edge.errors import BadInputError, ScanwrightError
 from edge.imaging.fingerprint import encode_hashes
 from edge.imaging.quality import fit_limits
 from edge.inference import ood
@@ -137,6 +137,10 @@ def _networks(prepared: Prepared, seed: int, reporter: Reporter) -> _Trained:
         learning_rate=recipe.training.learning_rate,
     )
     model = build(recipe.model, prepared.input_shape, len(prepared.labels))
+    if len(model.outputs) > 1:
+        raise BadInputError(
+            f"model.kind: the network '{recipe.model.kind}' draws masks; this version trains classifiers only"
+        )
     trained = _Trained(model, None, [])
     with _timed(trained.seconds, "training"), reporter.epochs("Training", plan.epochs) as after:
         trained.history += fit(model, train_images, tune_images, plan, lambda e: after(e.epoch, _words(e)))

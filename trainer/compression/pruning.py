@@ -16,6 +16,7 @@ from trainer.training import Images, Plan, batch_size, fit
 __all__ = ["prune", "sparsity"]
 
 RAMP_SHARE = 0.5
+HEADS = ("logits", "mask")
 
 
 def prune(
@@ -30,7 +31,7 @@ def prune(
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
     Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
-    head are not pruned: they are small and tell on every answer.
+    heads are not pruned: they are small and tell on every answer.
     The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
     would pull it elsewhere.
     """
@@ -85,4 +86,7 @@ def sparsity(model: Any) -> float:
 
 
 def _prunable(model: Any) -> list[Any]:
-    return [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)][1:]
+    kinds = (keras.layers.Conv2D, keras.layers.Dense)
+    layers = [layer for layer in model.layers if isinstance(layer, kinds) and layer.name not in HEADS]
+    first = next((layer for layer in layers if isinstance(layer, keras.layers.Conv2D)), None)
+    return [layer for layer in layers if layer is not first]

@@ -36,7 +36,7 @@ def test_it_computes_what_pytorch_computes(monkeypatch: pytest.MonkeyPatch) -> N
 
 @published
 def test_it_takes_gray_pixels_as_every_network_here_does() -> None:
-    # Not exact: beyond the border lies 128 where the weights were trained with 127. Unshifted they are 0.033 apart.
+    # Not exact: beyond the border lies 128 where the weights were trained with 127. Unshifted, 0.033 apart.
     pixels = noise(1) / 128 - 1
     model = build(PUBLISHED, (64, 64, 1), 1000)
     np.testing.assert_allclose(model(pixels).numpy()[0, :8], GRAY_LOGITS, atol=0.012)

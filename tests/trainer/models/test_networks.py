@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge.errors import BadInputError
 from trainer.backend import keras, tfmot
+from trainer.compression.pruning import sparsity
 from trainer.compression.quantization import describe, to_int8
 from trainer.models import BUILDERS, build
 from trainer.models.blocks import classifier, convolution, inverted_residual
@@ -138,6 +139,20 @@ def test_map_averages_to_the_logits(converted: tuple[str, Any, NDArray[np.uint8]
     assert owner.weights
     bias = model.get_layer("logits").bias
     np.testing.assert_allclose(np.mean(answer["cam"], axis=(1, 2)) + bias, answer["logits"], atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["cnn", "dnn", "textbook", "unet"])
+def test_pruning_may_remove_most_weights_but_not_the_heads(kind: str) -> None:
+    model = network(kind, (28, 28, 1))
+    for layer in model.layers:
+        weights = layer.get_weights()
+        if weights and layer.name not in ("logits", "mask"):
+            layer.set_weights([np.zeros_like(weights[0]), *weights[1:]])
+    assert sparsity(model) == 1.0
+    for layer in model.layers:
+        weights = layer.get_weights()
+        layer.set_weights([np.full_like(array, layer.name not in ("logits", "mask")) for array in weights])
+    assert sparsity(model) == 0.0
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"efficientnet-lite0", "mobilenet"}))
