@@ -233,8 +233,8 @@ def _learning_rate(plan: Plan, step: int, steps: int) -> float:
 class _MovingAverage:
     """Exponential moving average of what a model has learned; inside ``with`` the model has it.
 
-    The statistics of batch normalization belong to the weights they were taken with, so they are averaged too:
-    averaged weights under the last few batches' statistics give results that jump from epoch to epoch.
+    The statistics of batch normalization belong to the weights they were taken with, so they are averaged
+    too: averaged weights under the last few batches' statistics give results that jump from epoch to epoch.
     """
 
     def __init__(self, model: Any, decay: float) -> None:

@@ -1,0 +1,135 @@
+"""What a recipe leaves open is taken from the data, and what does not fit is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from edge.bundle.steps import Grayscale, Resize, Rgb
+from edge.errors import BadInputError
+from trainer.data.dataset import Dataset
+from trainer.data.sample import Sample
+from trainer.preparation import from_data, from_phantoms, prepare, resolve
+from trainer.progress import Reporter
+from trainer.recipe import InputSize, Recipe, load_recipe, recipe_names
+
+QUIET = Reporter(Console(quiet=True))
+
+
+def dataset_of(
+    labels: tuple[str, ...], height: int = 20, width: int = 20, task: str = "single-label", each: int = 8
+) -> Dataset:
+    random = np.random.default_rng(0)
+    samples = [
+        Sample(f"{label}/{i}", (label,), array=random.integers(0, 256, (height, width), dtype=np.uint8))
+        for label in labels
+        for i in range(each)
+    ]
+    return Dataset(samples, labels, task, Path("Some data.set"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def classifier() -> Recipe:
+    return load_recipe("classifier")
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_resolves(name: str) -> None:
+    recipe = load_recipe(name)
+    labels = recipe.labels or ("a", recipe.negative_label or "normal")
+    resolved = resolve(recipe, dataset_of(labels), epochs=None)
+    assert resolved.labels == labels
+    assert isinstance(resolved.steps[-1], Resize)
+    Recipe.model_validate_json(resolved.model_dump_json())
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (28, 28, (28, 28)),
+        (64, 64, (64, 64)),
+        (256, 256, (128, 128)),
+        (256, 351, (96, 128)),
+        (12, 12, (16, 16)),
+    ],
+)
+def test_input_is_of_the_datas_size_up_to_the_largest(
+    classifier: Recipe, height: int, width: int, expected: tuple[int, int]
+) -> None:
+    size = resolve(classifier, dataset_of(("a", "b"), height, width), None).input
+    assert (size.height, size.width) == expected
+
+
+def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(classifier: Recipe) -> None:
+    wanted = classifier.model_copy(update={"steps": (), "input": InputSize(height=40, width=48, channels=3)})
+    resolved = resolve(wanted, dataset_of(("a", "b")), None)
+    assert resolved.steps == (Rgb(), Resize(height=40, width=48))
+    assert resolve(classifier, dataset_of(("a", "b")), None).steps[0] == Grayscale()
+
+
+@pytest.mark.parametrize(
+    ("labels", "negative"),
+    [
+        (("Normal", "mass"), "Normal"),
+        (("cyst", "healthy", "mass"), "healthy"),
+        (("0", "1"), "0"),
+        (("0", "1", "2"), None),
+        (("benign", "malignant"), None),
+    ],
+)
+def test_the_negative_label_is_known_by_its_usual_names(
+    classifier: Recipe, labels: tuple[str, ...], negative: str | None
+) -> None:
+    assert resolve(classifier, dataset_of(labels), None).negative_label == negative
+
+
+def test_a_negative_label_that_the_data_lacks_is_refused(classifier: Recipe) -> None:
+    wanted = classifier.model_copy(update={"negative_label": "clear"})
+    with pytest.raises(BadInputError, match=r"no class 'clear'.*it has: a, b"):
+        resolve(wanted, dataset_of(("a", "b")), None)
+
+
+def test_masks_are_refused_with_the_remedy(classifier: Recipe) -> None:
+    with pytest.raises(BadInputError, match=r"masks.*class folders"):
+        resolve(classifier, dataset_of(("a", "b"), task="segmentation"), None)
+
+
+def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
+    short = resolve(classifier, dataset_of(("a", "b")), epochs=3)
+    assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
+
+
+def test_images_are_read_once_prepared_and_counted(tmp_path: Path, classifier: Recipe) -> None:
+    random = np.random.default_rng(0)
+    for label in ("normal", "spot"):
+        (tmp_path / label).mkdir()
+        for number in range(12):
+            pixels = random.integers(0, 256, (24, 24), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / label / f"{number}.png"), pixels)
+    (tmp_path / "spot" / "broken.png").write_text("no image")
+    prepared = prepare(classifier, from_data(tmp_path, classifier), 0, QUIET)
+    assert sum(sum(part.counts.values()) for part in prepared.parts) == 24
+    assert prepared.train.pixels.shape[1:] == prepared.input_shape == (24, 24, 1)
+    assert np.array_equal(prepared.train.targets.argmax(axis=1), prepared.train.truth)
+    assert len(prepared.unreadable) == 1 and "broken.png" in prepared.unreadable[0]
+    assert prepared.leaks.count == 0
+    assert prepared.train.every(4).pixels.shape[0] == len(prepared.train.every(4).loaded.samples)
+
+
+def test_a_general_recipe_is_named_after_the_data_a_particular_one_keeps_its_name(classifier: Recipe) -> None:
+    data = dataset_of(("a", "b"))
+    assert prepare(classifier, data, 0, QUIET).name == "some-data"
+    assert prepare(load_recipe("chest-xray"), data, 0, QUIET).name == "chest-xray"
+
+
+def test_phantoms_say_that_they_are(monkeypatch: pytest.MonkeyPatch, classifier: Recipe) -> None:
+    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
+    dataset = from_phantoms(classifier, seed=0)
+    assert dataset.splits == ("train", "val", "test")
+    prepared = prepare(classifier, dataset, 0, QUIET, generated=True)
+    assert "knows nothing of patients" in prepared.recipe.intended_use.statement
+    assert prepared.held_out.name == "test" and prepared.leaks.count == 0
