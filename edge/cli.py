@@ -25,6 +25,7 @@ SUMMARIES = {
     "inspect": "Check a bundle and print what it says of itself.",
     "evaluate": "Measure a bundle on labelled images, through the device's own path.",
     "bench": "Time a bundle on this machine.",
+    "keys": "Make and take back the certificates of a site's broker and carts.",
     "agent": "Run and look after the service on a cart.",
     "targets": "List the boards that bundles are made for.",
 }

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from edge.errors import BadInputError, ScanwrightError
+from edge.files import write_durably
 
 __all__ = ["Identity", "device_secret"]
 
@@ -27,7 +28,7 @@ def device_secret(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _create(path, os.urandom(_SECRET_BYTES))
+            write_durably(path, os.urandom(_SECRET_BYTES))
         secret = path.read_bytes()
     except OSError as error:
         raise ScanwrightError(f"{path}: the device's secret cannot be used ({error.strerror})") from error
@@ -37,22 +38,6 @@ def device_secret(path: Path) -> bytes:
             " restore it, or remove it to give all images new ids"
         )
     return secret
-
-
-def _create(path: Path, secret: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(secret)
-        file.flush()
-        os.fsync(descriptor)
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Identity:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.errors import BadInputError
+from edge.mqtt.tls import tls_context
 from edge.mqtt.topics import OFFLINE, Topics
 
 __all__ = ["WINDOW", "Broker"]
@@ -24,7 +27,10 @@ _CONNECT_S = 4.0
 
 @dataclass(frozen=True)
 class Broker:
-    """Where the broker is and who asks. ``ca`` switches TLS on; with certificate and key it is mutual."""
+    """Where the broker is and who asks. ``ca`` switches TLS on; with certificate and key it is mutual.
+
+    ``floor`` gives a time that has passed for sure: the broker's certificate must be valid after it.
+    """
 
     host: str
     port: int
@@ -35,6 +41,7 @@ class Broker:
     certificate: Path | None = None
     key: Path | None = None
     keepalive_s: int = 30
+    floor: Callable[[], datetime] = lambda: datetime.min.replace(tzinfo=timezone.utc)
 
     def client(self, topics: Topics) -> Client:
         """A client that is not connected yet, with its last will.
@@ -73,9 +80,8 @@ class Broker:
         client.connect(self.host, self.port, self.keepalive_s, clean_start=False, properties=properties)
 
     def _use_tls(self, client: Client, ca: Path) -> None:
-        certificate = str(self.certificate) if self.certificate else None
         try:
-            client.tls_set(str(ca), certificate, str(self.key) if self.key else None)
+            client.tls_set_context(tls_context(ca, self.certificate, self.key, self.floor))
         except OSError as error:
             files = ", ".join(str(file) for file in (ca, self.certificate, self.key) if file)
             why = error.strerror or str(error)

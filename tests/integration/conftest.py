@@ -65,6 +65,15 @@ class Mosquitto:
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
+    def configure(self, text: str) -> None:
+        """Another configuration file, from the next start on."""
+        self._config.write_text(f"{text}\nuser {getpass.getuser()}\n")
+
+    def reload(self) -> None:
+        """Have certificates and lists read again."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
+
     def freeze(self) -> None:
         """Keep the connections and answer nothing any more."""
         assert self._process

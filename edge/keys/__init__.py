@@ -1,0 +1,1 @@
+"""A site's certificates: who may speak to its broker, and as whom."""

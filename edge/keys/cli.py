@@ -1,0 +1,171 @@
+"""``scanwright keys``: the certificates of a site's broker, carts and headquarters."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.errors import BadInputError
+from edge.keys.mosquitto import FOLDER
+from edge.schema import read
+from edge.site import Site
+
+if TYPE_CHECKING:
+    from edge.keys.folder import KeyFolder
+
+__all__ = ["keys"]
+
+PASSPHRASE = "SCANWRIGHT_KEYS_PASSPHRASE"
+
+_site_argument = click.argument("site_file", metavar="SITE.yaml", type=click.Path(path_type=Path))
+_dir_option = click.option(
+    "--dir", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path), help="The site's keys."
+)
+_days_option = click.option(
+    "--days",
+    type=click.IntRange(1, 36500),
+    default=825,
+    show_default=True,
+    help="How long a certificate is valid.",
+)
+_passphrase_option = click.option(
+    "--passphrase-file",
+    type=click.Path(path_type=Path),
+    help=f"The first line is the passphrase of the authority's key; also from ${PASSPHRASE}, else asked for.",
+)
+
+
+@click.group()
+def keys() -> None:
+    """Make and take back the certificates that carts and broker know each other by."""
+
+
+@keys.command()
+@_site_argument
+@click.option("--out", metavar="DIR", required=True, type=click.Path(path_type=Path), help="A new folder.")
+@_days_option
+@_passphrase_option
+def init(site_file: Path, out: Path, days: int, passphrase_file: Path | None) -> None:
+    """Make a site's authority, its broker's certificate and mosquitto's configuration.
+
+    \b
+    Example:
+      scanwright keys init SITE.yaml --out keys
+
+    Keep the folder off the network: who has ca.key can be any cart. broker/ goes to the broker,
+    headquarters/ to whatever receives the findings.
+    """
+    site = read(site_file, Site)
+    from edge.keys.folder import KeyFolder
+
+    passphrase = _passphrase(passphrase_file, "New passphrase of the authority's key (empty for none)", True)
+    folder = KeyFolder.create(out, site, days, passphrase)
+    if not folder.encrypted():
+        click.echo(f"warning: {out / 'ca.key'} is not encrypted; guard the folder", err=True)
+    click.echo(f"{out / 'broker'}: copy to {FOLDER} on {site.broker.host}")
+    click.echo(f"{out / 'headquarters'}: for the receiver of the findings")
+
+
+@keys.command()
+@_site_argument
+@click.argument("name", metavar="DEVICE")
+@_dir_option
+@click.option("--renew", is_flag=True, help="Replace a certificate that is still valid.")
+@_days_option
+@_passphrase_option
+def device(
+    site_file: Path, name: str, folder: Path, renew: bool, days: int, passphrase_file: Path | None
+) -> None:
+    """Issue a key and certificate to one cart of SITE.yaml (or to 'broker' or 'headquarters').
+
+    \b
+    Example:
+      scanwright keys device SITE.yaml cart-07 --dir keys
+
+    A cart with a valid certificate keeps it, unless --renew is given; then the old one works until it
+    expires. For a cart that was stolen or replaced, revoke first.
+    """
+    site = read(site_file, Site)
+    from edge.keys.folder import KeyFolder
+
+    opened = KeyFolder(folder)
+    made = opened.issue(site, name, days, _passphrase_of(opened, passphrase_file), renew)
+    click.echo(f"{opened.holder(name)}: key and certificate of {name}, valid until {made.expires:%Y-%m-%d}")
+
+
+@keys.command()
+@click.argument("name", metavar="DEVICE")
+@_dir_option
+@_passphrase_option
+def revoke(name: str, folder: Path, passphrase_file: Path | None) -> None:
+    """Take back every certificate of a cart that was stolen, sold or scrapped.
+
+    \b
+    Example:
+      scanwright keys revoke cart-07 --dir keys
+
+    The broker refuses the cart once it has the new list (broker/crl.pem) and was restarted.
+    """
+    from edge.keys.folder import KeyFolder
+
+    opened = KeyFolder(folder)
+    count = opened.revoke(name, _passphrase_of(opened, passphrase_file))
+    click.echo(f"{name}: {count} certificate{'s' if count > 1 else ''} revoked")
+    click.echo(f"now copy {folder / 'broker' / 'crl.pem'} to {FOLDER} on the broker, and restart mosquitto")
+
+
+@keys.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def show(folder: Path) -> None:
+    """List who holds a certificate, until when, and what was revoked.
+
+    \b
+    Example:
+      scanwright keys show keys
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from edge.keys.folder import KeyFolder
+
+    opened = KeyFolder(folder)
+    now = datetime.now(timezone.utc)
+    table = Table(title=f"site {opened.register.site}", title_justify="left")
+    for heading in ("holder", "issued", "valid until", "state"):
+        table.add_column(heading)
+    for entry in opened.register.issued:
+        left = (entry.expires - now).days
+        state = f"{left} days left" if left >= 0 else "expired"
+        if entry.revoked:
+            state = f"revoked {entry.revoked:%Y-%m-%d}"
+        table.add_row(entry.name, f"{entry.issued:%Y-%m-%d}", f"{entry.expires:%Y-%m-%d}", state)
+    Console(file=sys.stdout).print(table)
+
+
+def _passphrase_of(folder: KeyFolder, file: Path | None) -> bytes | None:
+    return _passphrase(file, "Passphrase of the authority's key", False) if folder.encrypted() else None
+
+
+def _passphrase(file: Path | None, prompt: str, confirm: bool) -> bytes | None:
+    """From the file, else the environment, else the terminal if there is one, else none."""
+    if file is not None:
+        try:
+            lines = file.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInputError(f"{file}: the passphrase cannot be read") from error
+        if not lines or not lines[0]:
+            raise BadInputError(f"{file}: the first line is empty; put the passphrase there")
+        return lines[0].encode()
+    if PASSPHRASE in os.environ:
+        return os.environ[PASSPHRASE].encode() or None
+    if not sys.stdin.isatty():
+        return None
+    said: str = click.prompt(
+        prompt, default="", show_default=False, hide_input=True, confirmation_prompt=confirm
+    )
+    return said.encode() or None

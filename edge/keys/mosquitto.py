@@ -1,0 +1,52 @@
+"""What mosquitto is told: listen with mutual TLS, know each device by its certificate, keep them apart."""
+
+from __future__ import annotations
+
+from edge.mqtt.topics import ROOT
+
+__all__ = ["FOLDER", "acl", "configuration"]
+
+FOLDER = "/etc/mosquitto/scanwright"
+"""Where the folder ``broker/`` goes on the machine with the broker."""
+
+
+def configuration(site: str, port: int) -> str:
+    """``mosquitto.conf``, whole: for mosquitto 2.0 and later."""
+    return f"""\
+# Broker of the site '{site}': written by 'scanwright keys init', to stand alone as mosquitto.conf.
+# Every client proves itself by a certificate of the site; its name there is its user and its client id.
+listener {port}
+tls_version tlsv1.2
+cafile {FOLDER}/ca.pem
+certfile {FOLDER}/certificate.pem
+keyfile {FOLDER}/key.pem
+crlfile {FOLDER}/crl.pem
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {FOLDER}/acl
+
+# A message is at most a finding or a small overlay; what a receiver misses while it is away waits for it.
+max_packet_size 1048576
+max_inflight_messages 20
+max_queued_messages 100000
+max_queued_bytes 268435456
+persistent_client_expiration 30d
+persistence true
+persistence_location /var/lib/mosquitto/
+autosave_interval 60
+"""
+
+
+def acl(site: str, headquarters: str) -> str:
+    """The access list: a device writes below its own ``up/`` and reads its own ``down/``, nothing else."""
+    return f"""\
+# %u is the name in the client's certificate.
+pattern write {ROOT}/{site}/%u/up/#
+pattern read {ROOT}/{site}/%u/down/#
+
+user {headquarters}
+topic read {ROOT}/{site}/+/up/#
+topic write {ROOT}/{site}/+/down/#
+"""
