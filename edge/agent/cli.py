@@ -14,8 +14,9 @@ from typing import Any
 import click
 
 from edge.agent import logs
-from edge.agent.config import AgentConfig, CaptureSource, load_config
-from edge.agent.state import DATABASE, running_agent
+from edge.agent.config import AgentConfig, CaptureSource, DicomSource, load_config
+from edge.agent.state import CASE_KEY, DATABASE, running_agent
+from edge.errors import BadInputError, ScanwrightError
 
 __all__ = ["agent"]
 
@@ -86,6 +87,8 @@ def check(path: Path) -> None:
         if isinstance(source, CaptureSource):
             if isinstance(source.url, str) and "://" not in source.url:
                 _say(Path(source.url).exists(), f"source {source.name}: {source.url}")
+        elif isinstance(source, DicomSource):
+            _say(True, f"source {source.name}: receives as {source.ae_title} at {source.host}:{source.port}")
         else:
             _say(source.path.is_dir(), f"source {source.name}: folder {source.path}")
 
@@ -110,6 +113,42 @@ def status(path: Path, as_json: bool) -> None:
         _print_status(config, found)
     if not found["pid"]:
         raise SystemExit(1)
+
+
+@agent.command()
+@_config_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the files in clear into this folder.",
+)
+def quarantine(path: Path, out: Path | None) -> None:
+    """List the files that gave no image, and write them out to be looked at.
+
+    \b
+    Example:
+      scanwright agent quarantine --config agent.yaml --out /media/stick
+
+    What is printed and written may name a patient. The files stay in the quarantine.
+    """
+    config = load_config(path)
+    from edge.agent.identity import device_secret
+    from edge.agent.quarantine import Quarantine
+    from edge.agent.vault import Vault
+
+    key, folder = config.state / CASE_KEY, config.state / "quarantine"
+    if not key.exists() or not folder.is_dir():
+        raise BadInputError(f"state: {config.state} has no quarantine; has the agent run?")
+    kept = Quarantine(folder, Vault(device_secret(key)))
+    try:
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+        for entry in kept.kept():
+            click.echo(f"{entry.at}  {entry.source}  {entry.reason.value}  {entry.message}")
+            if out is not None and entry.path:
+                click.echo(f"  written to {kept.export(entry, out)}")
+    except OSError as error:
+        raise ScanwrightError(f"{error.filename}: {error.strerror}") from error
 
 
 def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from edge.schema import Contract, Name, read
 
 __all__ = [
     "AgentConfig",
     "CaptureSource",
+    "DicomSource",
     "FolderSource",
     "MqttConfig",
+    "PacsConfig",
     "ScreenConfig",
     "Source",
+    "SpoolConfig",
     "Tls",
     "load_config",
 ]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+"""PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
 
 
 class FolderSource(Contract):
@@ -51,7 +56,29 @@ class CaptureSource(Contract):
     retry_s: Seconds = 2.0
 
 
-Source = Annotated[FolderSource | CaptureSource, Field(discriminator="kind")]
+class DicomSource(Contract):
+    """A DICOM storage SCP that modalities send images to (C-STORE)."""
+
+    kind: Literal["dicom"] = "dicom"
+    name: Name = "dicom"
+    ae_title: AeTitle = Field(default="SCANWRIGHT", description="its own; an association must call it so")
+    host: str = Field(default="0.0.0.0", description="address to listen on; this one means all")
+    port: Port = 11112
+    callers: Annotated[tuple[AeTitle, ...], Field(min_length=1)] = Field(
+        description="AE titles of those who may send; all others are refused"
+    )
+    max_associations: int = Field(
+        default=8, ge=1, le=100, description="at once; one address may hold half of them, rounded up"
+    )
+    idle_timeout_s: Seconds = Field(
+        default=30.0, description="an association that says nothing for this long is ended"
+    )
+    min_free_mb: int = Field(
+        default=500, ge=1, description="with less room on the state folder's disk, objects are refused"
+    )
+
+
+Source = Annotated[FolderSource | CaptureSource | DicomSource, Field(discriminator="kind")]
 
 
 class Tls(Contract):
@@ -89,6 +116,27 @@ class ScreenConfig(Contract):
 
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+    pin_file: Path | None = Field(
+        default=None,
+        description="made by 'scanwright agent pin'; without it the screen never shows whose a result is",
+    )
+
+
+class SpoolConfig(Contract):
+    """The encrypted spool of DICOM originals, and when they are let go."""
+
+    days: float = Field(default=30, gt=0, description="forwarded files, or all if no PACS is set, go then")
+    megabytes: int = Field(default=4096, ge=1, description="beyond it the oldest forwarded file goes first")
+    keep_free_megabytes: int = Field(default=512, ge=0, description="of the disk; as for megabytes")
+
+
+class PacsConfig(Contract):
+    """The archive that originals are forwarded to by C-STORE, whenever it is reached."""
+
+    host: str
+    port: Port = 104
+    ae_title: AeTitle = Field(description="the archive's application entity title")
+    calling_ae_title: AeTitle = "SCANWRIGHT"
 
 
 class AgentConfig(Contract):
@@ -106,6 +154,8 @@ class AgentConfig(Contract):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     mqtt: MqttConfig = MqttConfig()
     screen: ScreenConfig | None = ScreenConfig()
+    spool: SpoolConfig = SpoolConfig()
+    pacs: PacsConfig | None = None
     health_s: Seconds = 60.0
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
@@ -137,14 +187,14 @@ def load_config(path: Path) -> AgentConfig:
     def source(given: Source) -> Source:
         if isinstance(given, FolderSource):
             return given.model_copy(update={"path": base / given.path})
-        if isinstance(given.url, str) and "://" not in given.url:
+        if isinstance(given, CaptureSource) and isinstance(given.url, str) and "://" not in given.url:
             return given.model_copy(update={"url": str(base / given.url)})
         return given
 
     def below(model: Contract, *names: str) -> dict[str, Path]:
         return {name: base / value for name in names if (value := getattr(model, name)) is not None}
 
-    tls = config.mqtt.tls
+    tls, screen = config.mqtt.tls, config.screen
     mqtt = config.mqtt.model_copy(
         update=below(config.mqtt, "password_file")
         | {"tls": tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))}
@@ -155,5 +205,6 @@ def load_config(path: Path) -> AgentConfig:
             "bundles": tuple(base / bundle for bundle in config.bundles),
             "sources": tuple(source(given) for given in config.sources),
             "mqtt": mqtt,
+            "screen": screen and screen.model_copy(update=below(screen, "pin_file")),
         }
     )

@@ -17,10 +17,11 @@ _SECRET_BYTES = 32
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-def device_secret(path: Path) -> bytes:
-    """The device's 32-byte secret, made on first use: readable by its owner alone, and durable.
+def device_secret(path: Path, without: str = "to give all images new ids") -> bytes:
+    """A 32-byte secret of the device, made on first use: readable by its owner alone, and durable.
 
-    With another secret every image would get another id, so a damaged one is never replaced in silence.
+    With another secret every image would get another id, or nothing sealed could be opened, so a damaged one
+    is never replaced in silence. ``without`` says what removing it would do.
 
     Raises:
         BadInputError: the file is there but does not hold 32 bytes.
@@ -35,7 +36,7 @@ def device_secret(path: Path) -> bytes:
     if len(secret) != _SECRET_BYTES:
         raise BadInputError(
             f"{path}: the device's secret is damaged ({len(secret)} bytes instead of {_SECRET_BYTES});"
-            " restore it, or remove it to give all images new ids"
+            f" restore it, or remove it {without}"
         )
     return secret
 

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 
 from edge import __version__
+from edge.agent.cases import Cases
+from edge.agent.audit import Audit
 from edge.agent.clock import Clock
 from edge.agent.commands import Commands, InvalidCommandError, Scalar
-from edge.agent.config import AgentConfig, FolderSource, MqttConfig
+from edge.agent.config import AgentConfig, DicomSource, FolderSource, MqttConfig
 from edge.agent.config import Source as SourceConfig
 from edge.agent.database import Database
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
 from edge.agent.model import Model, covering
 from edge.agent.notify import Notifier
+from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
 from edge.agent.report import Reporter
-from edge.agent.state import DATABASE, lock_state
+from edge.agent.spool import Spool
+from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
+from edge.agent.watch import Watch, time_floor
+from edge.agent.vault import Vault
 from edge.bundle.reasons import Reason
 from edge.errors import BadInputError, ScanwrightError
 from edge.imaging.frame import Frame
@@ -32,7 +40,7 @@ from edge.mqtt.broker import Broker
 from edge.mqtt.connection import Connection
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
-from edge.sources.base import Done, Failure, Item, Source
+from edge.sources.base import Done, Failure, Item, Original, Source
 
 __all__ = ["Agent", "broker_of", "load_models"]
 
@@ -54,8 +62,9 @@ class Agent:
             ScanwrightError: another agent has the state folder, the interpreter fails, or a port is taken.
         """
         self._config = config
-        broker = broker_of(config.mqtt)
-        self._clock = Clock()
+        floor = time_floor(config)
+        broker = replace(broker_of(config.mqtt), floor=floor)
+        self._clock = Clock(floor=floor)
         self._systemd = Notifier()
         self._topics = Topics(config.site, config.device)
         self._counters = Counters()
@@ -70,8 +79,22 @@ class Agent:
             self._database = Database(config.state / DATABASE)
             stack.callback(self._database.close)
             self.store, self._outbox = Store(self._database), Outbox(self._database)
-            self._quarantine = Quarantine(config.state / "quarantine")
+            vault = Vault(device_secret(config.state / CASE_KEY, "to lose what it sealed"))
+            self._quarantine = Quarantine(config.state / "quarantine", vault)
             self._recorder = Recorder(self._database, self._topics, self._clock)
+            self._audit = Audit(self._database, self._clock)
+            tls = config.mqtt.tls
+            self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
+            cases = Cases(self._database, vault, self._identity)
+            spool = Spool(
+                config.state / "spool",
+                self._database,
+                vault,
+                self._identity,
+                config.spool,
+                forwards=config.pacs is not None,
+            )
+            self._originals = Originals(cases, spool, self._identity, self._recorder)
             self._reporter = Reporter(config, self._identity, self._clock)
             self._commands = Commands(
                 self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
@@ -138,6 +161,7 @@ class Agent:
                 self.screen.stop()
             for feeder in feeders:
                 feeder.join(1.0)
+        self._audit.add("stop", {})
 
     def _work(self, stop: threading.Event) -> None:
         next_health = time.monotonic()
@@ -150,11 +174,13 @@ class Agent:
             if self._database.hung_s() < self._systemd.patience_s / 2:
                 self._systemd.feed()
             self._recorder.settle()
+            self._watch.look()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
                 self._connection.say(self._topics.health, self._health().model_dump_json().encode())
                 if self._clock.trusted() and not self._database.failing:
-                    self.store.purge(self._config.keep_days)
+                    self.store.purge(self._config.keep_days, self._audit)
+                    self._originals.purge(self._config.keep_days)
         self._recorder.settle(everything=True)
 
     def _feed(self, source: Source, stop: threading.Event) -> None:
@@ -168,6 +194,8 @@ class Agent:
     def _take(self, item: Item) -> None:
         if isinstance(item, Frame):
             self._judge(item)
+        elif isinstance(item, Original):
+            self._originals.take(item)
         elif isinstance(item, Failure):
             self._fail(item)
         elif isinstance(item, Done):
@@ -227,6 +255,10 @@ class Agent:
             from edge.sources.folder import Folder
 
             return Folder(config.name, config.path, config.poll_s, config.settle_s, self._seen)
+        if isinstance(config, DicomSource):
+            from edge.sources.dicom import DicomReceiver
+
+            return DicomReceiver(config, self._config.state / "inbox" / config.name, self._seen)
         from edge.sources.capture import LiveCapture, VideoFile
 
         url = config.url
@@ -246,6 +278,12 @@ class Agent:
         return self.store.seen(self._identity.mark(key))
 
     def _say_what_is_used(self) -> None:
+        used = {
+            "agent_version": __version__,
+            "config_sha256": hashlib.sha256(self._config.model_dump_json().encode()).hexdigest(),
+            **{f"bundle {model.ref.name}": model.ref.sha256 for model in self._models},
+        }
+        self._audit.add("start", used)
         for model in self._models:
             said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
             log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
@@ -287,7 +325,8 @@ class Agent:
 
     def _health(self) -> Health:
         self._counters.findings = self._recorder.findings
-        return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
+        days = self._watch.certificate_days()
+        return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state, days)
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
@@ -302,7 +341,9 @@ class Agent:
             event = self._recorder.event("warning", "command_invalid", f"command '{name[:64]}': {error}")
             self._recorder.tell(event)
             return None
-        log.info("command", extra={"name_of_command": name[:64], "ok": response.ok, "error": response.error})
+        said = {"name_of_command": name[:64], "ok": response.ok, "error": response.error}
+        self._audit.add("command", said | {"correlation_id": response.correlation_id})
+        log.info("command", extra=said)
         return response.model_dump_json().encode()
 
     def _thread_failed(self, failed: threading.ExceptHookArgs, stop: threading.Event) -> None:

@@ -28,7 +28,7 @@ from edge.imaging.errors import UnreadableImageError
 from edge.imaging.frame import Frame, Header
 from edge.imaging.limits import check_size
 
-__all__ = ["age_years", "decode_dicom"]
+__all__ = ["DAMAGE", "age_years", "decode_dicom"]
 
 # Their messages quote what the header holds, which may be a person's; what matters is raised here.
 settings.reading_validation_mode = IGNORE
@@ -39,7 +39,7 @@ gdcm.Trace.WarningOff()
 gdcm.Trace.ErrorOff()
 
 # What pydicom, gdcm and numpy were seen, or are documented, to raise on files that are not as they should be.
-_DAMAGE = (
+DAMAGE = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -95,7 +95,7 @@ def decode_dicom(path: Path, source: str) -> Iterator[Frame]:
         raise UnreadableImageError(f"{path}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
         raise UnreadableImageError(f"{path}: the DICOM file asks for more memory than there is") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         kind = type(error).__name__
         raise UnreadableImageError(
             f"{path}: the DICOM file is damaged or not to the standard ({kind})"

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from edge.bundle.reasons import Reason
 from edge.imaging.frame import Frame
 
-__all__ = ["Done", "Failure", "Item", "Notice", "Source", "file_sha256"]
+__all__ = ["Done", "Failure", "Item", "Notice", "Original", "Source", "file_sha256"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,17 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Original:
+    """The file that the frames which follow come from: it tells whose they are, and is kept encrypted.
+
+    Comes before the first of them. ``study`` is as in a Frame; ``path`` may identify a patient.
+    """
+
+    path: Path
+    study: str
+
+
+@dataclass(frozen=True)
 class Done:
     """All frames of what these keys stand for were yielded: once those are safe it need not be read again."""
 
@@ -48,7 +59,7 @@ class Notice:
     data: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
-Item = Frame | Failure | Done | Notice
+Item = Frame | Original | Failure | Done | Notice
 
 
 class Source(Protocol):

@@ -9,9 +9,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from edge.imaging.decode import decode_file
 from edge.imaging.errors import UnreadableImageError
-from edge.sources.base import Done, Failure, Item, Notice, file_sha256
+from edge.imaging.worker import Decoder
+from edge.sources.base import Done, Failure, Item, Notice, Original, file_sha256
 
 __all__ = ["Folder"]
 
@@ -43,6 +43,10 @@ class Folder:
 
     def frames(self, stop: threading.Event) -> Iterator[Item]:
         """Frames, failures and keys of files, until ``stop``."""
+        with Decoder() as decoder:
+            yield from self._watch(decoder, stop)
+
+    def _watch(self, decoder: Decoder, stop: threading.Event) -> Iterator[Item]:
         while not stop.is_set():
             began = time.monotonic()
             try:
@@ -61,10 +65,10 @@ class Folder:
                 if stop.is_set():
                     return
                 if self._handled.get(path) != signature:
-                    yield from self._look(path, signature)
+                    yield from self._look(decoder, path, signature)
             stop.wait(max(self._poll_s, elapsed / _SCAN_SHARE))
 
-    def _look(self, path: str, signature: _Signature) -> Iterator[Item]:
+    def _look(self, decoder: Decoder, path: str, signature: _Signature) -> Iterator[Item]:
         watched, since = self._watched.get(path, (None, 0.0))
         now = time.monotonic()
         if watched != signature:
@@ -79,7 +83,7 @@ class Folder:
             try:
                 content = "content:" + file_sha256(Path(path))
                 if not self._seen(content):
-                    failure = yield from self._decode(path, content)
+                    failure = yield from self._decode(decoder, path, content)
                     if _signature(Path(path).stat()) != signature or (failure and not settled):
                         return  # it changes still: look again
                     if failure:
@@ -92,9 +96,12 @@ class Folder:
                 return
         self._handled[path] = signature
 
-    def _decode(self, path: str, content: str) -> Generator[Item, None, Failure | None]:
+    def _decode(self, decoder: Decoder, path: str, content: str) -> Generator[Item, None, Failure | None]:
         try:
-            yield from decode_file(Path(path), self.name)
+            for frame in decoder.frames(Path(path), self.name):
+                if frame.index == 0:
+                    yield Original(Path(path), frame.study)
+                yield frame
         except UnreadableImageError as error:
             return Failure(content, content, self.name, error.reason, str(error), Path(path))
         return None

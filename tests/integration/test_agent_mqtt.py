@@ -234,7 +234,9 @@ def test_broken_files_are_quarantined_and_told_and_the_next_frame_is_found(mosqu
     quarantine = agent.folder / "state" / "quarantine"
     for finding in refused:
         assert json.loads((quarantine / f"{finding['id']}.json").read_text())["reason"] == "unreadable"
-    contents = {file.read_bytes() for file in quarantine.iterdir() if file.suffix != ".json"}
+    listed = agent.command("quarantine", "--out", str(agent.folder / "out"))
+    assert listed.returncode == 0 and listed.stdout.count("unreadable") == 3
+    contents = {file.read_bytes() for file in (agent.folder / "out").iterdir()}
     assert b"this is no picture" in contents and len(contents) == 3
     assert _PATIENT not in "".join(str(message) for message in watcher.messages) + agent.log.read_text()
 

@@ -27,6 +27,7 @@ from edge.agent.report import Reporter
 from edge.agent.service import Agent
 from edge.agent.state import lock_state
 from edge.agent.store import Store
+from edge.agent.vault import Vault, VaultError
 from edge.bundle.manifest import IntendedUse
 from edge.bundle.reasons import Reason
 from edge.errors import ScanwrightError
@@ -153,7 +154,7 @@ def test_a_finding_its_message_and_its_mark_are_one_commit_and_once(tmp_path, mo
 
 
 def test_the_quarantine_keeps_the_file_before_the_original_goes(tmp_path):
-    quarantine = Quarantine(tmp_path / "quarantine")
+    quarantine = Quarantine(tmp_path / "quarantine", Vault(b"k" * 32))
     original = tmp_path / "DOE.PNG"
     original.write_text("text")
     failure = Failure("sha256:1", "sha256:1", "drop", Reason.UNREADABLE, "no image", original)
@@ -162,10 +163,14 @@ def test_the_quarantine_keeps_the_file_before_the_original_goes(tmp_path):
     assert original.exists()
     assert quarantine.release(failure) and not original.exists()
     assert quarantine.release(failure)
-    assert (tmp_path / "quarantine" / f"{'a' * 32}.png").read_text() == "text"
-    why = json.loads((tmp_path / "quarantine" / f"{'a' * 32}.json").read_text())
-    assert (why["reason"], why["path"]) == ("unreadable", str(original))
-    assert sorted(file.suffix for file in (tmp_path / "quarantine").iterdir()) == [".json", ".png"]
+    (entry,) = quarantine.kept()
+    assert (entry.reason, entry.message, entry.path) == (Reason.UNREADABLE, "no image", str(original))
+    assert quarantine.export(entry, tmp_path).read_text() == "text"
+    kept = sorted((tmp_path / "quarantine").iterdir())
+    assert [file.name for file in kept] == ["a" * 32 + ".json", "a" * 32 + ".sealed"]
+    assert not any(word in file.read_bytes() for file in kept for word in (b"text", b"DOE", b"no image"))
+    with pytest.raises(VaultError):
+        list(Quarantine(tmp_path / "quarantine", Vault(b"x" * 32)).kept())
 
 
 def test_health_counts_what_waits_and_measures_the_machine(tmp_path):

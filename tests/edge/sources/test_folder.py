@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.imaging.frame import Frame
-from edge.sources.base import Done, Failure, Item, Notice
+from edge.sources.base import Done, Failure, Item, Notice, Original
 from edge.sources.folder import Folder
 
 
@@ -193,4 +193,4 @@ def test_a_file_is_done_only_after_all_its_frames(tmp_path, watch, png):
     (tmp_path / "1.png").write_bytes(png(1))
     watching = watch(tmp_path)
     watching.wait(Done, 1)
-    assert [type(item) for item in watching.items] == [Frame, Done]
+    assert [type(item) for item in watching.items] == [Original, Frame, Done]
