@@ -6,14 +6,15 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, Full, Queue
 
 from edge import __version__
-from edge.agent.cases import Cases
 from edge.agent.audit import Audit
+from edge.agent.cases import Cases
 from edge.agent.clock import Clock
 from edge.agent.commands import Commands, InvalidCommandError, Scalar
 from edge.agent.config import AgentConfig, DicomSource, FolderSource, MqttConfig
@@ -31,8 +32,8 @@ from edge.agent.report import Reporter
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
-from edge.agent.watch import Watch, time_floor
 from edge.agent.vault import Vault
+from edge.agent.watch import Watch, time_floor
 from edge.bundle.reasons import Reason
 from edge.errors import BadInputError, ScanwrightError
 from edge.imaging.frame import Frame
@@ -54,8 +55,8 @@ _FLUSH_S = 5.0  # for what is to be told, when stopping
 class Agent:
     """The service of one cart. ``store`` and ``screen`` (None if not configured) are public."""
 
-    def __init__(self, config: AgentConfig) -> None:
-        """Take the state folder and load the bundles.
+    def __init__(self, config: AgentConfig, sources: Sequence[Source] | None = None) -> None:
+        """Take the state folder and load the bundles; ``sources`` stand in for the configured ones.
 
         Raises:
             BadInputError: something the configuration names cannot be used.
@@ -95,6 +96,11 @@ class Agent:
                 forwards=config.pacs is not None,
             )
             self._originals = Originals(cases, spool, self._identity, self._recorder)
+            self._forwarder = None
+            if config.pacs is not None:
+                from edge.agent.forward import Forwarder
+
+                self._forwarder = Forwarder(config.pacs, spool, self._recorder)
             self._reporter = Reporter(config, self._identity, self._clock)
             self._commands = Commands(
                 self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
@@ -109,7 +115,8 @@ class Agent:
                 changed=self._broker_changed,
             )
             self._database.watch(self._connection.wake)
-            self._sources = [self._source(source) for source in config.sources]
+            configured = map(self._source, config.sources) if sources is None else sources
+            self._sources = list(configured)
             self.screen = None
             if config.screen is not None:
                 from edge.agent.screen import ScreenServer
@@ -139,6 +146,8 @@ class Agent:
     def _run(self, stop: threading.Event) -> None:
         self._say_what_is_used()
         self._connection.start()
+        if self._forwarder:
+            self._forwarder.start()
         if self.screen:
             self.screen.start()
             log.info("screen", extra={"url": self.screen.url})
@@ -156,6 +165,8 @@ class Agent:
         finally:
             self._systemd.stopping()
             stop.set()
+            if self._forwarder:
+                self._forwarder.stop()
             self._connection.stop(_FLUSH_S)
             if self.screen:
                 self.screen.stop()
@@ -177,7 +188,7 @@ class Agent:
             self._watch.look()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
-                self._connection.say(self._topics.health, self._health().model_dump_json().encode())
+                self._connection.say(self._topics.health, self.health().model_dump_json().encode())
                 if self._clock.trusted() and not self._database.failing:
                     self.store.purge(self._config.keep_days, self._audit)
                     self._originals.purge(self._config.keep_days)
@@ -323,14 +334,15 @@ class Agent:
         )
         return birth.model_dump_json().encode()
 
-    def _health(self) -> Health:
+    def health(self) -> Health:
+        """How the device is now; from any thread."""
         self._counters.findings = self._recorder.findings
         days = self._watch.certificate_days()
         return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state, days)
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self._health().model_dump(mode="json", exclude={"schema_version", "stamp"})
+        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp"})
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 
@@ -341,7 +353,7 @@ class Agent:
             event = self._recorder.event("warning", "command_invalid", f"command '{name[:64]}': {error}")
             self._recorder.tell(event)
             return None
-        said = {"name_of_command": name[:64], "ok": response.ok, "error": response.error}
+        said: dict[str, Scalar] = {"name_of_command": name[:64], "ok": response.ok, "error": response.error}
         self._audit.add("command", said | {"correlation_id": response.correlation_id})
         log.info("command", extra=said)
         return response.model_dump_json().encode()
