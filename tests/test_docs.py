@@ -34,6 +34,7 @@ OUTSIDE = {
     "mkdir",
     "mosquitto_sub",
     "python3",
+    "sudo",
     "systemctl",
     "useradd",
     "/opt/scanwright/bin/pip",

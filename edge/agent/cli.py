@@ -151,6 +151,38 @@ def quarantine(path: Path, out: Path | None) -> None:
         raise ScanwrightError(f"{error.filename}: {error.strerror}") from error
 
 
+@agent.command()
+@_config_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Save it, too: as HTML if FILE ends so."
+)
+def selftest(path: Path, out: Path | None) -> None:
+    """Try the whole cart while its agent is stopped, and print a one-page commissioning report.
+
+    \b
+    Example:
+      scanwright agent selftest --config agent.yaml --out commissioning.html
+
+    A practice image goes through the real agent to the broker; its findings carry "test": true. Exit code 1
+    if any line says FAIL.
+    """
+    config = load_config(path)
+    logs.set_up("error")
+    from edge.agent.commissioning import as_html, as_text
+    from edge.agent.selftest import run_selftest
+
+    report = run_selftest(config)
+    click.echo(as_text(report))
+    if out is not None:
+        html = out.suffix.lower() in (".html", ".htm")
+        try:
+            out.write_text(as_html(report) if html else as_text(report) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise BadInputError(f"{out}: cannot be written ({error.strerror})") from error
+    if not report.passed:
+        raise SystemExit(1)
+
+
 def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:
     pid = found["pid"]
     click.echo(f"{config.site}/{config.device}: " + (f"running (process {pid})" if pid else "not running"))

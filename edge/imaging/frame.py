@@ -29,7 +29,7 @@ class Frame:
 
     ``identity`` and ``study`` name the image and its group (SOP and Study Instance UID, a hash of the
     file's bytes, a stream and a count). They may identify a patient: they stay in the process, and only keyed
-    hashes of them are stored or sent.
+    hashes of them are stored or sent. ``test`` marks practice and self-tests.
     """
 
     pixels: Pixels
@@ -38,3 +38,4 @@ class Frame:
     source: str
     index: int = 0
     header: Header = field(default=Header())
+    test: bool = False

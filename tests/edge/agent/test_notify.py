@@ -120,8 +120,8 @@ def test_a_working_agent_is_ready_feeds_and_says_that_it_stops(service):
 
 def test_a_loop_that_hangs_stops_feeding(service, monkeypatch):
     agent, systemd = service
-    hang, measured = threading.Event(), agent._health
-    monkeypatch.setattr(agent, "_health", lambda: hang.wait(30) and measured())
+    hang, measured = threading.Event(), agent.health
+    monkeypatch.setattr(agent, "health", lambda: hang.wait(30) and measured())
     stop = threading.Event()
     thread = running(agent, stop)
     systemd.heard(0.5)
