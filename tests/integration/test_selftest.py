@@ -143,7 +143,9 @@ def test_each_fault_fails_its_own_line(cart, tmp_path, monkeypatch):
         {"kind": "capture", "name": "net", "url": f"rtsp://127.0.0.1:{free_port()}/x", "open_timeout_s": 1},
     ]
     report = run_selftest(load_config(cart(free_port(), sources=sources)))
+    taken.close()
     assert failed(report) == {
+        "source taken",
         "source gone",
         "source clip",
         "source net",
