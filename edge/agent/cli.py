@@ -7,7 +7,10 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import closing
+from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +184,74 @@ def selftest(path: Path, out: Path | None) -> None:
             raise BadInputError(f"{out}: cannot be written ({error.strerror})") from error
     if not report.passed:
         raise SystemExit(1)
+
+
+@agent.command()
+@_config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def audit(path: Path, as_json: bool) -> None:
+    """Print what was done on this device, and check that nothing of it was changed.
+
+    \b
+    Example:
+      scanwright agent audit --config agent.yaml
+
+    Exit code 1 if an entry is missing or was changed. Note the last hash elsewhere now and then: it also
+    shows whether the log was cut short or written anew.
+    """
+    config = load_config(path)
+    database_path = config.state / DATABASE
+    if not database_path.exists():
+        raise BadInputError(f"state: no agent has run in {config.state}")
+    from edge.agent.audit import Audit
+    from edge.agent.clock import Clock
+    from edge.agent.database import Database
+
+    with closing(Database(database_path)) as database:
+        log = Audit(database, Clock())
+        entries, broken = log.entries(), log.broken_at()
+    if as_json:
+        click.echo(json.dumps({"entries": [asdict(entry) for entry in entries], "broken_at": broken}))
+    else:
+        for entry in entries:
+            at = entry.stamp.get("corrected_at") or entry.stamp["at"]
+            sure = "" if entry.stamp["clock_trusted"] or "corrected_at" in entry.stamp else "?"
+            said = " ".join(f"{key}={value}" for key, value in entry.data.items())
+            click.echo(f"{entry.seq}  {at}{sure}  {entry.kind}  {said}".rstrip())
+    if broken is not None:
+        raise ScanwrightError(f"{database_path}: entry {broken} of the audit log is missing or was changed")
+    if not as_json and entries:
+        click.echo(f"the chain holds: {len(entries)} entries, the last is {entries[-1].hash}")
+
+
+@agent.command()
+@_config_option
+@click.option("--set", "set_", is_flag=True, help="Set the system's clock forward to the floor.")
+def clock(path: Path, set_: bool) -> None:
+    """Check the clock against the latest time that has passed for sure; with --set, put it there.
+
+    \b
+    Example:
+      scanwright agent clock --set --config agent.yaml
+
+    The floor is the latest of the agent's build, the site's authority and the last time that the agent
+    knew. The clock is never set back. Exit code 1 if it is behind and could not be set.
+    """
+    from edge.agent.watch import time_floor
+
+    floor = time_floor(load_config(path))()
+    now = datetime.now(timezone.utc)
+    if now >= floor:
+        click.echo(f"ok    clock {now:%Y-%m-%d %H:%M}, not before {floor:%Y-%m-%d %H:%M}")
+        return
+    behind = f"the clock says {now:%Y-%m-%d}, but it is {floor:%Y-%m-%d} at least"
+    if not set_:
+        raise ScanwrightError(f"{behind}; set it, or run this with --set")
+    try:
+        time.clock_settime(time.CLOCK_REALTIME, floor.timestamp())
+    except PermissionError as error:
+        raise ScanwrightError(f"{behind}; setting it needs CAP_SYS_TIME: run this as root") from error
+    click.echo(f"set   {behind}; set to that")
 
 
 def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:

@@ -32,7 +32,9 @@ class Counters:
     inference_ms: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
 
-def measure(stamp: Stamp, counters: Counters, outbox: Outbox, state: Path) -> Health:
+def measure(
+    stamp: Stamp, counters: Counters, outbox: Outbox, state: Path, certificate_days: float | None = None
+) -> Health:
     """The device's Health; ``state`` is a folder on the disk whose free space counts."""
     disk = os.statvfs(state)
     return Health(
@@ -49,6 +51,7 @@ def measure(stamp: Stamp, counters: Counters, outbox: Outbox, state: Path) -> He
         memory_mb=int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_MB,
         temperature_celsius=_hottest(_THERMAL.glob("thermal_zone*/temp")),
         load=os.getloadavg()[0],
+        certificate_days=certificate_days,
     )
 
 

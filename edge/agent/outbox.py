@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
+from edge.agent.clock import corrected
 from edge.agent.database import Database
 
 __all__ = ["Kind", "Outbox", "OutboxMessage", "add"]
@@ -63,13 +64,16 @@ class Outbox:
         return self._database.write(lambda connection: add(connection, kind, id_, topic, payload))
 
     def next(self, n: int, kind: Kind, after: int = 0) -> list[OutboxMessage]:
-        """The first ``n`` waiting messages of a kind whose ``seq`` is above ``after``."""
+        """The first ``n`` waiting messages of a kind whose ``seq`` is above ``after``, times corrected."""
         rows = self._database.read(
             "SELECT seq, id, kind, topic, payload FROM outbox WHERE priority = ? AND seq > ?"
             " ORDER BY seq LIMIT ?",
             (_PRIORITY[kind], after, n),
         )
-        return [OutboxMessage(*row) for row in rows]
+        return [
+            OutboxMessage(seq, id_, kind, topic, corrected(self._database, payload))
+            for seq, id_, kind, topic, payload in rows
+        ]
 
     def done(self, ids: Iterable[str]) -> Future[int]:
         """Let messages go: the receiver has them. Unknown ids are ignored; the future counts the known."""

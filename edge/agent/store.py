@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from edge.agent.audit import Audit
+from edge.agent.clock import corrected
 from edge.agent.database import Database
 
 __all__ = ["Store", "StoredFinding", "add", "mark"]
@@ -81,15 +83,17 @@ class Store:
         """Whether a key was marked as seen."""
         return bool(self._database.read("SELECT 1 FROM seen WHERE mark = ?", (key,)))
 
-    def purge(self, keep_days: float) -> None:
-        """Delete delivered findings that are older than ``keep_days`` by the wall clock."""
+    def purge(self, keep_days: float, audit: Audit) -> None:
+        """Delete delivered findings that are older than ``keep_days`` by the wall clock, and say how many."""
         oldest = time.time() - keep_days * 86400
 
         def delete(connection: sqlite3.Connection) -> None:
-            connection.execute(
+            deleted = connection.execute(
                 "DELETE FROM finding WHERE created < ? AND id NOT IN (SELECT id FROM outbox)", (oldest,)
-            )
-            connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
+            ).rowcount
+            if deleted:
+                connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
+                audit.append(connection, "purge", {"findings": deleted, "keep_days": keep_days})
 
         self._database.write(delete)
 
@@ -102,6 +106,13 @@ class Store:
             (parameter,),
         )
         return [
-            StoredFinding(seq, id_, json.loads(payload), bool(delivered), image, overlay)
+            StoredFinding(
+                seq,
+                id_,
+                json.loads(corrected(self._database, payload.encode())),
+                bool(delivered),
+                image,
+                overlay,
+            )
             for seq, id_, payload, delivered, image, overlay in rows
         ]

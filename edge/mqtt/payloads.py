@@ -36,6 +36,9 @@ class Stamp(Contract):
     clock_trusted: bool
     monotonic_s: float = Field(ge=0)
     boot_id: str
+    corrected_at: AwareDatetime | None = Field(
+        default=None, description="what ``at`` should have said: the clock became known later in that boot"
+    )
 
 
 class BundleRef(Contract):
@@ -123,6 +126,9 @@ class Health(Contract):
     memory_mb: float = Field(ge=0)
     temperature_celsius: float | None = None
     load: float = Field(ge=0)
+    certificate_days: float | None = Field(
+        default=None, description="until the certificate for the broker, or its authority, ends"
+    )
 
 
 class Event(Contract):

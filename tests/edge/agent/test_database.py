@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from edge.agent import outbox, store
+from edge.agent.audit import Audit
+from edge.agent.clock import Clock
 from edge.agent.database import Database
 from edge.agent.outbox import Outbox
 from edge.agent.store import Store
@@ -206,9 +208,10 @@ def test_purging_spares_what_waits_to_be_delivered(database):
     _keep(database, "waiting")
     _keep(database, "delivered")
     waiting.put("finding", "waiting", "t", b"").result()
-    kept.purge(keep_days=1)
+    audit = Audit(database, Clock())
+    kept.purge(1, audit)
     assert len(kept.latest(5)) == 2
-    kept.purge(keep_days=-1)
+    kept.purge(-1, audit)
     database.write(lambda _connection: None).result()
     assert [found.id for found in kept.latest(5)] == ["waiting"]
 
