@@ -160,6 +160,8 @@ def _decisions(manifest: Manifest) -> list[str]:
         lines.append("- (**off**: this model cannot tell images unlike its training images from others).")
     if decision.abstain_below:
         lines.append(f"- the largest probability is below {decision.abstain_below:g}.")
+    if not any(output.name == "cam" for output in manifest.outputs):
+        lines += ["", "Heat map: **off**: this network keeps no map of where it looked."]
     return lines
 
 

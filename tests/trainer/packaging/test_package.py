@@ -163,6 +163,16 @@ def test_a_model_without_a_gate_says_so(run, tmp_path, tiny_manifest) -> None:
     assert "**off**" in bundle.member("MODEL_CARD.md").decode()
 
 
+def test_a_model_without_a_map_says_so(run, tmp_path) -> None:
+    with_map = open_bundle(package(run, "phone", tmp_path / "with")).member("MODEL_CARD.md").decode()
+    draft = json.loads((run / "manifest.json").read_text())
+    draft["outputs"] = [output for output in draft["outputs"] if output["name"] != "cam"]
+    (run / "manifest.json").write_text(json.dumps(draft))
+    card = open_bundle(package(run, "phone", tmp_path / "without")).member("MODEL_CARD.md").decode()
+    assert "Heat map: **off**" in card
+    assert "Heat map" not in with_map
+
+
 def test_the_bill_of_materials_lists_model_members_and_tools(run, tmp_path) -> None:
     draft = json.loads((run / "manifest.json").read_text())
     draft["provenance"]["tools"] = {"tensorflow": "2.21.0"}
