@@ -27,6 +27,7 @@ SUMMARIES = {
     "bench": "Time a bundle on this machine.",
     "keys": "Make and take back the certificates of a site's broker and carts.",
     "agent": "Run and look after the service on a cart.",
+    "monitor": "Store the findings of all carts and give the receipts.",
     "targets": "List the boards that bundles are made for.",
 }
 
