@@ -23,7 +23,7 @@ __all__ = ["SHIPPED", "TARGET", "make_bundle"]
 SHIPPED = Path(__file__).parent / "phantom.swb"
 TARGET = "raspberry-pi-5"
 
-_RECIPE = Path(__file__).parent / "chest-phantom.yaml"
+_RECIPE = "chest-phantom"
 _SIDE = 96
 # Images of each label: what three minutes allow, and what the shipped bundle learns from.
 _QUICKLY = {"train": 300, "val": 30, "test": 40}
