@@ -24,6 +24,7 @@ from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
 from edge.agent.model import Model, covering
 from edge.agent.notify import Notifier
+from edge.agent.observations import Observations
 from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
@@ -101,6 +102,7 @@ class Agent:
                 from edge.agent.forward import Forwarder
 
                 self._forwarder = Forwarder(config.pacs, spool, self._recorder)
+            self._observations = Observations(self._recorder, config.study_silence_s)
             self._reporter = Reporter(config, self._identity, self._clock)
             self._commands = Commands(
                 self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
@@ -184,6 +186,7 @@ class Agent:
                     self._take(self._items.get(timeout=_LOOK_S))
             if self._database.hung_s() < self._systemd.patience_s / 2:
                 self._systemd.feed()
+            self._observations.settle()
             self._recorder.settle()
             self._watch.look()
             if time.monotonic() >= next_health:
@@ -192,6 +195,7 @@ class Agent:
                 if self._clock.trusted() and not self._database.failing:
                     self.store.purge(self._config.keep_days, self._audit)
                     self._originals.purge(self._config.keep_days)
+        self._observations.settle(everything=True)
         self._recorder.settle(everything=True)
 
     def _feed(self, source: Source, stop: threading.Event) -> None:
@@ -233,6 +237,7 @@ class Agent:
                 self._failing.add(name)
                 event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
             self._recorder.finding(report, event)
+            self._observations.follow(frame, report.finding)
 
     def _fail(self, failure: Failure) -> None:
         """Keep what gave no frame in the quarantine, say so, and only then take it away."""
