@@ -120,6 +120,28 @@ def status(path: Path, as_json: bool) -> None:
 
 @agent.command()
 @_config_option
+def pin(path: Path) -> None:
+    """Set the PIN that the screen asks for before it shows whose a result is.
+
+    \b
+    Example:
+      scanwright agent pin --config agent.yaml
+
+    Asks for it twice, and keeps its hash in the configuration's screen.pin_file; start the agent again
+    afterwards.
+    """
+    config = load_config(path)
+    if config.screen is None or config.screen.pin_file is None:
+        raise BadInputError(f"{path}: screen.pin_file: say where the PIN is to be kept")
+    from edge.agent.lock import write_pin
+
+    given = click.prompt("PIN (6 to 12 digits)", hide_input=True, confirmation_prompt=True)
+    write_pin(config.screen.pin_file, given)
+    click.echo(f"PIN kept in {config.screen.pin_file}; start the agent again to use it")
+
+
+@agent.command()
+@_config_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -152,38 +174,6 @@ def quarantine(path: Path, out: Path | None) -> None:
                 click.echo(f"  written to {kept.export(entry, out)}")
     except OSError as error:
         raise ScanwrightError(f"{error.filename}: {error.strerror}") from error
-
-
-@agent.command()
-@_config_option
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Save it, too: as HTML if FILE ends so."
-)
-def selftest(path: Path, out: Path | None) -> None:
-    """Try the whole cart while its agent is stopped, and print a one-page commissioning report.
-
-    \b
-    Example:
-      scanwright agent selftest --config agent.yaml --out commissioning.html
-
-    A practice image goes through the real agent to the broker; its findings carry "test": true. Exit code 1
-    if any line says FAIL.
-    """
-    config = load_config(path)
-    logs.set_up("error")
-    from edge.agent.commissioning import as_html, as_text
-    from edge.agent.selftest import run_selftest
-
-    report = run_selftest(config)
-    click.echo(as_text(report))
-    if out is not None:
-        html = out.suffix.lower() in (".html", ".htm")
-        try:
-            out.write_text(as_html(report) if html else as_text(report) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise BadInputError(f"{out}: cannot be written ({error.strerror})") from error
-    if not report.passed:
-        raise SystemExit(1)
 
 
 @agent.command()
@@ -252,6 +242,66 @@ def clock(path: Path, set_: bool) -> None:
     except PermissionError as error:
         raise ScanwrightError(f"{behind}; setting it needs CAP_SYS_TIME: run this as root") from error
     click.echo(f"set   {behind}; set to that")
+
+
+@agent.command()
+@_config_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Save it, too: as HTML if FILE ends so."
+)
+def selftest(path: Path, out: Path | None) -> None:
+    """Try the whole cart while its agent is stopped, and print a one-page commissioning report.
+
+    \b
+    Example:
+      scanwright agent selftest --config agent.yaml --out commissioning.html
+
+    A practice image goes through the real agent to the broker; its findings carry "test": true. Exit code 1
+    if any line says FAIL.
+    """
+    config = load_config(path)
+    logs.set_up("error")
+    from edge.agent.commissioning import as_html, as_text
+    from edge.agent.selftest import run_selftest
+
+    report = run_selftest(config)
+    click.echo(as_text(report))
+    if out is not None:
+        html = out.suffix.lower() in (".html", ".htm")
+        try:
+            out.write_text(as_html(report) if html else as_text(report) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise BadInputError(f"{out}: cannot be written ({error.strerror})") from error
+    if not report.passed:
+        raise SystemExit(1)
+
+
+@agent.command()
+@_config_option
+@click.option(
+    "--wait", type=click.FloatRange(0), default=300, show_default=True, help="Seconds to deliver what waits."
+)
+@click.option("--discard-undelivered", is_flag=True, help="Lose findings that nobody has yet.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def retire(path: Path, wait: float, discard_undelivered: bool, yes: bool) -> None:
+    """Take a cart out of service: deliver what waits, then destroy all that it knows.
+
+    \b
+    Example:
+      scanwright agent retire --config agent.yaml
+
+    Stop the agent first. Keys, secret, database, spool and quarantine are overwritten and removed. Flash
+    media may keep remnants; what counts is that the keys they were encrypted with are gone. Revoke the
+    cart's certificate, too: scanwright keys revoke.
+    """
+    config = load_config(path)
+    if not yes:
+        click.confirm(f"Destroy everything that {config.site}/{config.device} knows?", abort=True)
+    logs.set_up("error")
+    from edge.agent.retire import retire as end
+
+    end(config, wait, discard_undelivered, click.echo)
+    click.echo(f"{config.site}/{config.device} is retired")
 
 
 def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from edge.agent.config import AgentConfig
 from edge.agent.store import StoredFinding
+from edge.imaging.patient import Patient
 from edge.mqtt.payloads import Finding
 
-__all__ = ["View", "render"]
+__all__ = ["Patients", "View", "parse", "render", "render_unlock"]
 
 # Decisions by shape as well as by colour: triangle, tick in a circle, dashed circle. Drawn in 24 x 24.
 _ICONS = {
@@ -25,11 +27,21 @@ _SIZES = (("short", 8), ("medium", 14))
 
 
 @dataclass(frozen=True)
+class Patients:
+    """Whose the studies are, while the lock is open: ``known`` by study (None: can no longer be read), and
+    the wall clock's time in seconds at which the lock closes."""
+
+    known: Mapping[str, Sequence[Patient] | None]
+    until: float
+
+
+@dataclass(frozen=True)
 class View:
     """What there is to see.
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
-    saying which of its pictures exist; ``waiting`` counts findings not delivered.
+    saying which of its pictures exist; ``waiting`` counts findings not delivered. ``lockable``: there is a
+    PIN, and it may be given from where the page is asked for; ``patients`` is None while the lock is closed.
     """
 
     site: str
@@ -42,6 +54,8 @@ class View:
     connected: bool
     waiting: int
     unsigned: bool
+    lockable: bool = False
+    patients: Patients | None = None
 
     @property
     def newest(self) -> bool:
@@ -52,14 +66,16 @@ class View:
 def render(view: View, texts: Mapping[str, str]) -> str:
     """The whole page. ``texts`` is the catalogue of :mod:`edge.web.catalogue` in the view's language."""
     html = Element("html", lang=view.language, dir=texts["direction"])
-    _head(html, view)
+    head = _head(html, view.device, "screen")
+    # Without scripts the page asks again by itself.
+    SubElement(SubElement(head, "noscript"), "meta", {"http-equiv": "refresh", "content": "5"})
     body = SubElement(html, "body")
     _icons(body)
     _top(body, view, texts)
     _banners(body, view, texts)
     main = SubElement(body, "main", id="main")
     if view.chosen:
-        _result(main, view.chosen, texts)
+        _result(main, view, view.chosen, texts)
         _pictures(main, view, view.chosen, texts)
     else:
         empty = SubElement(main, "section", {"class": "empty"})
@@ -71,17 +87,16 @@ def render(view: View, texts: Mapping[str, str]) -> str:
     return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
 
 
-def _head(html: Element, view: View) -> None:
+def _head(html: Element, device: str, script: str) -> Element:
     head = SubElement(html, "head")
     SubElement(head, "meta", charset="utf-8")
     SubElement(head, "meta", name="viewport", content="width=device-width, initial-scale=1")
     SubElement(head, "meta", {"name": "color-scheme", "content": "dark light"})
-    _text(head, "title", f"{view.device} · scanwright")
+    _text(head, "title", f"{device} · scanwright")
     SubElement(head, "link", rel="icon", href="/static/icon.svg", type="image/svg+xml")
     SubElement(head, "link", rel="stylesheet", href="/static/style.css")
-    SubElement(head, "script", src="/static/screen.js", defer="defer")
-    # Without scripts the page asks again by itself.
-    SubElement(SubElement(head, "noscript"), "meta", {"http-equiv": "refresh", "content": "5"})
+    SubElement(head, "script", src=f"/static/{script}.js", defer="defer")
+    return head
 
 
 def _icons(body: Element) -> None:
@@ -116,8 +131,10 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
         ]
 
 
-def _result(main: Element, finding: Finding, texts: Mapping[str, str]) -> None:
+def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
     section = SubElement(main, "section", {"class": f"result {finding.decision}", "data-finding": finding.id})
+    if view.lockable:
+        _patient(section, view.patients, finding, texts)
     kicker = SubElement(section, "p", {"class": "decision"})
     _icon(kicker, finding.decision)
     _text(kicker, "span", texts[f"decision.{finding.decision}"])
@@ -136,6 +153,63 @@ def _result(main: Element, finding: Finding, texts: Mapping[str, str]) -> None:
     _facts(section, finding, texts)
     if finding.decision != "no_result" and finding.evidence.ood_limit is None:
         _text(section, "p", texts["model.no_gate"], "note")
+
+
+def _patient(section: Element, patients: Patients | None, finding: Finding, texts: Mapping[str, str]) -> None:
+    """Whose the finding is, or the way to the PIN."""
+    if patients is None:
+        link = {"href": f"/unlock?finding={finding.id}", "class": "button unlock", "id": "unlock"}
+        SubElement(section, "a", link).text = texts["patient.show"]
+        return
+    box = SubElement(section, "div", {"class": "patient", "data-until": f"{patients.until:.0f}"})
+    known = patients.known.get(finding.study)
+    if not known:
+        _text(box, "p", texts["patient.lost" if known is None else "patient.unknown"], "name")
+    elif len({(p.alphabetic, p.ideographic, p.phonetic, p.id) for p in known}) > 1:
+        _text(box, "p", texts["patient.conflict"], "conflict").set("role", "alert")
+    for patient in known or ():
+        _text(_text(box, "p", "", "name"), "bdi", _name(patient) or "–")
+        line = SubElement(box, "p")
+        for key, value in (("patient_id", patient.id), ("accession", patient.accession)):
+            _text(_text(line, "span", texts[f"field.{key}"] + " "), "bdi", value or "–")
+    form = SubElement(box, "form", {"method": "post", "action": "/lock"})
+    SubElement(form, "button", {"id": "lock", "class": "always"}).text = texts["patient.hide"]
+
+
+def _name(patient: Patient) -> str:
+    """The groups that are there, each as family name and the rest: ``DOE, JOHN · 山田 太郎``."""
+    family, _, given = patient.alphabetic.partition("^")
+    alphabetic = ", ".join(part for part in (family, " ".join(given.replace("^", " ").split())) if part)
+    others = (" ".join(group.replace("^", " ").split()) for group in (patient.ideographic, patient.phonetic))
+    return " · ".join(group for group in (alphabetic, *others) if group)
+
+
+def render_unlock(
+    config: AgentConfig, finding: str, texts: Mapping[str, str], problem: str | None = None
+) -> str:
+    """The page with the pad for the PIN; ``finding`` is where it leads back to, "" or an id."""
+    html = Element("html", lang=config.language, dir=texts["direction"])
+    head = _head(html, config.device, "unlock")
+    # Nobody stands before it any more: the results are shown again.
+    SubElement(head, "meta", {"http-equiv": "refresh", "content": "60;url=/"})
+    main = SubElement(SubElement(html, "body"), "main", {"class": "unlock"})
+    form = SubElement(main, "form", {"method": "post", "action": "/unlock", "autocomplete": "off"})
+    label = SubElement(form, "label", {"for": "pin"})
+    _text(label, "h1", texts["pin.title"])
+    SubElement(form, "input", {"type": "hidden", "name": "finding", "value": finding})
+    field = {"type": "password", "name": "pin", "id": "pin", "inputmode": "numeric", "pattern": "[0-9]*"}
+    field |= {"maxlength": "12", "required": "required", "autofocus": "autofocus", "autocomplete": "off"}
+    SubElement(form, "input", field)
+    _text(form, "p", problem or "", "problem").set("role", "alert")
+    pad = SubElement(form, "div", {"class": "pad", "dir": "ltr"})
+    for key in "1234567890":
+        button = SubElement(pad, "button", {"type": "button", "data-digit": key})
+        button.text = key
+    SubElement(pad, "button", {"type": "button", "id": "clear"}).text = texts["pin.clear"]
+    SubElement(form, "button", {"class": "always", "id": "ok"}).text = texts["pin.ok"]
+    back = {"href": f"/?finding={finding}" if finding else "/", "class": "button", "id": "back"}
+    SubElement(form, "a", back).text = texts["pin.back"]
+    return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
 
 
 def _probabilities(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:

@@ -65,8 +65,8 @@ class Reporter:
             self._config.overlays == "always"
             or (self._config.overlays == "positive" and outcome.decision == "positive")
         )
-        pixels = _for_screen(frame.pixels)
         region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
+        pixels = region.only(_for_screen(frame.pixels))
         overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2])) if cam is not None else None
         image = _png(pixels)
         spec = model.manifest.input
@@ -96,7 +96,10 @@ class Reporter:
     def withheld(self, model: Model, frame: Frame | Failure, reason: Reason) -> Report:
         """That there is no result of a frame, and why."""
         finding = self._finding(model, frame, decision="no_result", reasons=(reason,))
-        return Report(finding, _png(_for_screen(frame.pixels)) if isinstance(frame, Frame) else None)
+        if isinstance(frame, Failure):
+            return Report(finding)
+        region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
+        return Report(finding, _png(region.only(_for_screen(frame.pixels))))
 
     def _finding(self, model: Model, frame: Frame | Failure, **said: Any) -> Finding:
         return Finding(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,17 +21,28 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import edge.web
+from edge.agent.cases import Cases
 from edge.agent.config import AgentConfig, ScreenConfig
-from edge.agent.page import View, parse, render
+from edge.agent.lock import OPEN_S, Lock, read_pin
+from edge.agent.page import Patients, View, parse, render, render_unlock
 from edge.agent.store import Store
+from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
-from edge.mqtt.payloads import BundleRef
+from edge.imaging.patient import Patient
+from edge.mqtt.payloads import BundleRef, Finding
 from edge.web.catalogue import load_texts
 
 __all__ = ["ScreenServer", "create_app"]
@@ -39,14 +53,16 @@ _SHOWN = 120  # findings that page and API look back on
 _LOOK_S = 0.2  # how often an event stream looks for news
 _TICK_S = 5.0  # how often it says that it is alive; the page waits three of these
 _STREAMS = 32  # pages that may listen at once
+_FORM_BYTES = 1000
+_COOKIE = "scanwright"
 _ID = re.compile(r"[0-9a-f]{32}")
 
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; "
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; object-src 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     # Pictures of patients and findings are in no browser's cache.
@@ -79,6 +95,8 @@ class _Screen:
         bundles: Sequence[BundleRef],
         connected: Callable[[], bool],
         closing: threading.Event,
+        lock: Lock | None,
+        cases: Cases | None,
     ) -> None:
         self._store = store
         self._config = config
@@ -87,6 +105,8 @@ class _Screen:
         self._closing = closing
         self._texts = load_texts(config.language)
         self._streams = 0
+        self._lock = lock
+        self._cases = cases
 
     def state(self) -> dict[str, Any]:
         """What a page compares to see that it is out of date."""
@@ -102,19 +122,73 @@ class _Screen:
         latest = self._store.latest(_SHOWN, pictures=False)
         if stored is None and latest:
             stored = self._store.get(latest[0].id)
+        findings, chosen = [parse(row) for row in latest], parse(stored) if stored else None
         view = View(
             site=self._config.site,
             device=self._config.device,
             language=self._config.language,
-            findings=[parse(row) for row in latest],
-            chosen=parse(stored) if stored else None,
+            findings=findings,
+            chosen=chosen,
             image=bool(stored and stored.image),
             overlay=bool(stored and stored.overlay),
             connected=self._connected(),
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
+            lockable=self._lock is not None and _at_the_cart(request),
+            patients=self._patients(request, chosen),
         )
         return HTMLResponse(render(view, self._texts))
+
+    def _patients(self, request: Request, chosen: Finding | None) -> Patients | None:
+        """Whose the shown study is, to a session that gave the PIN at the cart itself."""
+        if self._lock is None or self._cases is None or not _at_the_cart(request):
+            return None
+        opened = self._lock.opened(request.cookies.get(_COOKIE))
+        if opened is None:
+            return None
+        known: dict[str, list[Patient] | None] = {}
+        if chosen:
+            try:
+                known[chosen.study] = self._cases.of(chosen.study)
+            except VaultError:
+                known[chosen.study] = None
+        return Patients(known, opened.until)
+
+    async def unlock(self, request: Request) -> Response:
+        """The pad; given the right PIN, the finding again, with whose it is."""
+        if self._lock is None or not _at_the_cart(request):
+            return PlainTextResponse("there is no PIN to be given here\n", status_code=404)
+        if request.method == "GET":
+            wanted = request.query_params.get("finding", "")
+            return self._pad(wanted)
+        given = await _form(request)
+        if given is None:
+            return PlainTextResponse("not from here\n", status_code=403)
+        opened = await run_in_threadpool(self._lock.open, given.get("pin", ""))
+        wanted = given.get("finding", "")
+        if opened is None:
+            log.warning("a wrong PIN was given at the screen")
+            return self._pad(wanted, "pin.wrong")
+        answer = RedirectResponse(f"/?finding={wanted}" if _ID.fullmatch(wanted) else "/", status_code=303)
+        answer.set_cookie(_COOKIE, opened.token, max_age=int(OPEN_S), httponly=True, samesite="strict")
+        return answer
+
+    def _pad(self, wanted: str, problem: str | None = None) -> Response:
+        assert self._lock
+        wait = self._lock.wait_s()
+        said = self._texts["pin.wait"].format(n=math.ceil(wait)) if wait else problem and self._texts[problem]
+        finding = wanted if _ID.fullmatch(wanted) else ""
+        status = 429 if wait else 403 if problem else 200
+        return HTMLResponse(render_unlock(self._config, finding, self._texts, said), status_code=status)
+
+    async def lock(self, request: Request) -> Response:
+        """Close the session's lock."""
+        if self._lock is None or await _form(request) is None:
+            return PlainTextResponse("not from here\n", status_code=403)
+        self._lock.close(request.cookies.get(_COOKIE))
+        answer = RedirectResponse("/", status_code=303)
+        answer.delete_cookie(_COOKIE, httponly=True, samesite="strict")
+        return answer
 
     def findings(self, request: Request) -> Response:
         rows = self._store.latest(_SHOWN, pictures=False)
@@ -161,15 +235,39 @@ class _Screen:
         return PlainTextResponse("ok\n")
 
 
+def _at_the_cart(request: Request) -> bool:
+    """Whether the page is asked for on the cart itself: names never travel over a network in clear.
+
+    The host's name too, or a page from elsewhere could have its own name lead here (DNS rebinding).
+    """
+    if request.client is None or request.url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        return False
+    return ip_address(request.client.host).is_loopback
+
+
+async def _form(request: Request) -> dict[str, str] | None:
+    """A short form that a page of this server sent; None for any other."""
+    if request.headers.get("origin") != f"{request.url.scheme}://{request.url.netloc}":
+        return None
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _FORM_BYTES:
+            return None
+    return dict(parse_qsl(body.decode("ascii", "replace")))
+
+
 def create_app(
     store: Store,
     config: AgentConfig,
     bundles: Sequence[BundleRef] = (),
     connected: Callable[[], bool] = lambda: False,
     closing: threading.Event | None = None,
+    lock: Lock | None = None,
+    cases: Cases | None = None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
-    and ``/healthz``, all of them GET.
+    and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
 
     Args:
         store: the agent's.
@@ -177,11 +275,15 @@ def create_app(
         bundles: those in use; one that is not signed is said on every page.
         connected: whether the broker is reached, from any thread.
         closing: ends the event streams when set, so that a server can stop.
+        lock: of the patients' names; without it they are never shown.
+        cases: whose the studies are.
     """
-    screen = _Screen(store, config, bundles, connected, closing or threading.Event())
+    screen = _Screen(store, config, bundles, connected, closing or threading.Event(), lock, cases)
     return Starlette(
         routes=[
             Route("/", screen.page),
+            Route("/unlock", screen.unlock, methods=["GET", "POST"]),
+            Route("/lock", screen.lock, methods=["POST"]),
             Route("/api/findings", screen.findings),
             Route("/api/events", screen.events),
             Route("/image/{id}.png", screen.image),
@@ -203,12 +305,15 @@ class ScreenServer:
         screen: ScreenConfig,
         bundles: Sequence[BundleRef],
         connected: Callable[[], bool],
+        cases: Cases | None = None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
         Raises:
+            BadInputError: ``screen.pin_file`` cannot be used.
             ScanwrightError: it cannot be taken.
         """
+        lock = Lock(read_pin(screen.pin_file)) if screen.pin_file else None
         family = socket.AF_INET6 if ":" in screen.host else socket.AF_INET
         try:
             self._socket = socket.create_server((screen.host, screen.port), family=family)
@@ -221,7 +326,7 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing)
+        app = create_app(store, config, bundles, connected, self._closing, lock, cases)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -125,7 +125,7 @@ class Agent:
 
                 bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
-                    self.store, config, config.screen, bundles, lambda: self._connection.online
+                    self.store, config, config.screen, bundles, lambda: self._connection.online, cases
                 )
             self._held = stack.pop_all()
 

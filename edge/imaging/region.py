@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.steps import Crop, Pad, Resize, Step
+from edge.imaging.frame import Pixels
 
 __all__ = ["Region", "seen_region"]
 
@@ -27,6 +28,15 @@ class Region:
         """Where a place of the region is in the frame, both in fractions; padding goes to the edge."""
         down, across = self.top + row * self.height, self.left + column * self.width
         return min(max(down, 0.0), 1.0), min(max(across, 0.0), 1.0)
+
+    def only(self, pixels: Pixels) -> Pixels:
+        """A picture of the frame, of any size, black where the region is not."""
+        height, width = pixels.shape[:2]
+        top, left = max(0, round(self.top * height)), max(0, round(self.left * width))
+        bottom, right = round((self.top + self.height) * height), round((self.left + self.width) * width)
+        kept = np.zeros_like(pixels)
+        kept[top:bottom, left:right] = pixels[top:bottom, left:right]
+        return kept
 
     def spread(self, cam: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
         """A map ``[h, w]`` of the region as one ``[height, width]`` of the frame, 0 outside the region."""

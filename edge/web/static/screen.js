@@ -14,6 +14,7 @@ let loading = false;
 let stale = false;
 let silence = 0;
 let idle = 0;
+let closing = 0;
 
 function shown() {
   return document.querySelector("[data-finding]")?.dataset.finding;
@@ -39,6 +40,7 @@ function exchange(page) {
     document.getElementById(id).replaceWith(document.adoptNode(fresh));
   }
   applyHeat();
+  applyLock();
   const strip = document.querySelector("#studies ul");
   if (strip) strip.scrollLeft = scrolled;
   if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
@@ -48,6 +50,19 @@ function exchange(page) {
       (element) => element.textContent,
     ).join(". ");
   }
+}
+
+/* At its time the lock closes: the names go from the page, whether or not the agent answers. */
+function applyLock() {
+  clearTimeout(closing);
+  const until = document.querySelector(".patient")?.dataset.until;
+  if (until) closing = setTimeout(hidePatient, Math.max(0, until * 1000 - Date.now()));
+}
+
+function hidePatient() {
+  for (const patient of document.querySelectorAll(".patient")) patient.remove();
+  sent.delete("main");
+  load();
 }
 
 async function load() {
@@ -105,7 +120,7 @@ events.onerror = lost;
 document.addEventListener("click", (event) => {
   touched();
   if (event.target.closest("#heat")) return toggleHeat();
-  const link = event.target.closest("a[href^='/']");
+  const link = event.target.closest("a[href='/'], a[href^='/?']");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return undefined;
   event.preventDefault();
   return go(link.getAttribute("href"));
@@ -131,4 +146,5 @@ document.addEventListener("keydown", (event) => {
 
 root.classList.add("live");
 applyHeat();
+applyLock();
 touched();

@@ -48,3 +48,15 @@ def test_what_is_cropped_away_stays_dark():
 
 def test_a_peak_in_the_padding_goes_to_the_edge():
     assert Region(-0.5, 0, 2, 1).place(0.0, 0.5) == (0, 0.5)
+
+
+@pytest.mark.parametrize("scale", [1, 3])
+def test_what_the_model_does_not_see_is_black_in_a_picture_of_any_size(scale):
+    steps = [Crop(top=250, bottom=100, left=500), Resize(height=8, width=8)]
+    frame = np.full((40 * scale, 20 * scale), 200, np.uint8)
+    kept = seen_region(steps, 40, 20).only(frame)
+    seen = np.zeros((40, 20), bool)
+    seen[10:36, 10:] = True
+    assert np.array_equal(kept == 200, seen.repeat(scale, 0).repeat(scale, 1))
+    colour = np.full((40, 20, 3), 200, np.uint8)
+    assert np.array_equal(seen_region([Pad()], 40, 20).only(colour), colour)
