@@ -31,6 +31,7 @@ PHANTOM_SIDE = 96
 PHANTOM_COUNTS = {"train": 600, "val": 80, "test": 120}
 
 LEAST_SIDE = 16
+LEAST_BATCH, BATCHES_AN_EPOCH = 8, 40
 GENERIC = "classifier"
 
 
@@ -128,10 +129,10 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
     return Dataset(samples, labels, "single-label", Path(f"{recipe.phantom}-phantoms"))
 
 
-def resolve(recipe: Recipe, dataset: Dataset, epochs: int | None) -> Recipe:
-    """The recipe with everything filled in that it leaves to the data.
+def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
+    """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's, and the epochs of pruning shrink or grow with them.
+    ``epochs`` replaces the recipe's, and fewer of them shorten the pruning, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data, or the data has masks.
@@ -153,11 +154,14 @@ def resolve(recipe: Recipe, dataset: Dataset, epochs: int | None) -> Recipe:
         )
     height, width = _input_size(recipe, dataset)
     training, compression = recipe.training, recipe.compression
-    if epochs is not None:
+    batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
+    if epochs is None:
+        epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
+    else:
         share = epochs / training.epochs
-        training = training.model_copy(update={"epochs": epochs})
         shorter = min(compression.pruning_epochs, max(1, round(compression.pruning_epochs * share)))
         compression = compression.model_copy(update={"pruning_epochs": shorter})
+    training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={
             "labels": dataset.labels,
@@ -185,8 +189,8 @@ def prepare(
     Raises:
         BadInputError: the data does not do, as :mod:`trainer.data` says; or see :func:`resolve`.
     """
-    resolved = resolve(recipe, dataset, epochs)
     division = partition(dataset, seed)
+    resolved = resolve(recipe, dataset, len(division.train), epochs)
     parts = {"train": division.train, "tune": division.tune, division.held_out_name: division.held_out}
     total = sum(len(samples) for samples in parts.values())
     with reporter.bar("Reading images", total) as advance:

@@ -75,7 +75,12 @@ class Training(Contract):
     """The optimization."""
 
     epochs: int = Field(default=40, ge=1, le=10000)
-    batch_size: int = Field(default=32, ge=1, le=4096)
+    least_steps: int = Field(
+        default=0, ge=0, description="few images get more epochs, until there are so many optimization steps"
+    )
+    batch_size: int = Field(
+        default=32, ge=1, le=4096, description="few images get smaller batches, 40 an epoch, down to 8 images"
+    )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(default=2e-3, gt=0)
     schedule: Literal["cosine", "constant"] = "cosine"

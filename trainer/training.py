@@ -18,10 +18,9 @@ from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
 
-__all__ = ["Images", "Plan", "batch_size", "fit", "predict"]
+__all__ = ["Images", "Plan", "fit", "predict"]
 
 WARM_UP_SHARE = 0.05
-LEAST_BATCH, LEAST_STEPS = 8, 40
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def fit(
     Stops early after ``plan.training.patience`` epochs without a better tuning loss. ``on_epoch`` is called
     after each epoch.
     """
-    batch = batch_size(plan.training, len(train.pixels))
+    batch = min(plan.training.batch_size, len(train.pixels))
     steps = len(train.pixels) // batch
     batches = _batches(train, batch, plan)
     optimizer = _optimizer(plan.training)
@@ -105,11 +104,6 @@ def fit(
             break
     model.set_weights(best_weights)
     return history
-
-
-def batch_size(training: Training, images: int) -> int:
-    """The recipe's batch size; smaller where few images would make too few steps of an epoch."""
-    return min(training.batch_size, max(LEAST_BATCH, images // LEAST_STEPS), images)
 
 
 def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[np.float32]:

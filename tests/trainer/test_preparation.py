@@ -41,7 +41,7 @@ def classifier() -> Recipe:
 def test_every_shipped_recipe_resolves(name: str) -> None:
     recipe = load_recipe(name)
     labels = recipe.labels or ("a", recipe.negative_label or "normal")
-    resolved = resolve(recipe, dataset_of(labels), epochs=None)
+    resolved = resolve(recipe, dataset_of(labels), 100, epochs=None)
     assert resolved.labels == labels
     assert isinstance(resolved.steps[-1], Resize)
     Recipe.model_validate_json(resolved.model_dump_json())
@@ -60,15 +60,15 @@ def test_every_shipped_recipe_resolves(name: str) -> None:
 def test_input_is_of_the_datas_size_up_to_the_largest(
     classifier: Recipe, height: int, width: int, expected: tuple[int, int]
 ) -> None:
-    size = resolve(classifier, dataset_of(("a", "b"), height, width), None).input
+    size = resolve(classifier, dataset_of(("a", "b"), height, width), 100, None).input
     assert (size.height, size.width) == expected
 
 
 def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(classifier: Recipe) -> None:
     wanted = classifier.model_copy(update={"steps": (), "input": InputSize(height=40, width=48, channels=3)})
-    resolved = resolve(wanted, dataset_of(("a", "b")), None)
+    resolved = resolve(wanted, dataset_of(("a", "b")), 100, None)
     assert resolved.steps == (Rgb(), Resize(height=40, width=48))
-    assert resolve(classifier, dataset_of(("a", "b")), None).steps[0] == Grayscale()
+    assert resolve(classifier, dataset_of(("a", "b")), 100, None).steps[0] == Grayscale()
 
 
 @pytest.mark.parametrize(
@@ -84,23 +84,33 @@ def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(c
 def test_the_negative_label_is_known_by_its_usual_names(
     classifier: Recipe, labels: tuple[str, ...], negative: str | None
 ) -> None:
-    assert resolve(classifier, dataset_of(labels), None).negative_label == negative
+    assert resolve(classifier, dataset_of(labels), 100, None).negative_label == negative
 
 
 def test_a_negative_label_that_the_data_lacks_is_refused(classifier: Recipe) -> None:
     wanted = classifier.model_copy(update={"negative_label": "clear"})
     with pytest.raises(BadInputError, match=r"no class 'clear'.*it has: a, b"):
-        resolve(wanted, dataset_of(("a", "b")), None)
+        resolve(wanted, dataset_of(("a", "b")), 100, None)
 
 
 def test_masks_are_refused_with_the_remedy(classifier: Recipe) -> None:
     with pytest.raises(BadInputError, match=r"masks.*class folders"):
-        resolve(classifier, dataset_of(("a", "b"), task="segmentation"), None)
+        resolve(classifier, dataset_of(("a", "b"), task="segmentation"), 100, None)
 
 
 def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
-    short = resolve(classifier, dataset_of(("a", "b")), epochs=3)
+    short = resolve(classifier, dataset_of(("a", "b")), 100, epochs=3)
     assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
+
+
+@pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 300), (800, 20, 45), (40_000, 64, 30)])
+def test_few_images_get_smaller_batches_and_more_epochs(
+    classifier: Recipe, images: int, batch: int, epochs: int
+) -> None:
+    training = classifier.training.model_copy(update={"epochs": 30, "batch_size": 64, "least_steps": 1800})
+    wanted = classifier.model_copy(update={"training": training})
+    found = resolve(wanted, dataset_of(("a", "b")), images, None).training
+    assert (found.batch_size, found.epochs) == (batch, epochs)
 
 
 def test_images_are_read_once_prepared_and_counted(tmp_path: Path, classifier: Recipe) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from trainer.backend import keras, tfmot
 from trainer.history import Epoch
 from trainer.recipe import Compression
-from trainer.training import Images, Plan, batch_size, fit
+from trainer.training import Images, Plan, fit
 
 __all__ = ["prune", "sparsity"]
 
@@ -36,7 +36,7 @@ def prune(
     would pull it elsewhere.
     """
     epochs = compression.pruning_epochs
-    steps = len(train.pixels) // batch_size(plan.training, len(train.pixels))
+    steps = len(train.pixels) // min(plan.training.batch_size, len(train.pixels))
     ramp = max(1, round(RAMP_SHARE * epochs * steps))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.0,

@@ -59,7 +59,8 @@ def learning_curves(history: Sequence[Epoch]) -> str:
             pruned = [place for place, e in zip(epochs, history, strict=True) if e.stage == "pruning"]
             if pruned:
                 axes.axvline(pruned[0] - 0.5, color=INK, linewidth=0.8, linestyle=":")
-                axes.text(pruned[0] - 0.4, 0.98, "pruning", transform=axes.get_xaxis_transform(), va="top")
+                height, side = (0.98, "top") if what == "loss" else (0.02, "bottom")
+                axes.text(pruned[0] - 0.4, height, "pruning", transform=axes.get_xaxis_transform(), va=side)
             axes.set(xlabel="epoch", ylabel=what)
             axes.legend(loc="best")
         return _svg(figure, "Loss and accuracy of training and tuning images, epoch by epoch")

@@ -199,7 +199,8 @@ def _confusion(labels: Sequence[str], counts: list[list[int]]) -> str:
 def _curves(story: Story) -> str:
     note = (
         "Tuning images are kept apart from the training images: they choose the epoch, the temperature, the "
-        "thresholds and the limits. Training figures are of augmented images, hence often the worse ones."
+        "thresholds and the limits. Training figures are of augmented images, hence often the worse ones; "
+        "while pruning, the float network's answers stand in for the labels."
     )
     return _section("Learning", plots.learning_curves(story.history) + f'<p class="soft">{note}</p>')
 
