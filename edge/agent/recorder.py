@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Literal
 
-from edge.agent import outbox, store
+from edge.agent import outbox, store, studies
 from edge.agent.clock import Clock
 from edge.agent.commands import Scalar
 from edge.agent.database import Database
@@ -35,6 +37,9 @@ class Recorder:
     def __init__(self, database: Database, topics: Topics, clock: Clock) -> None:
         self._database, self._topics, self._clock = database, topics, clock
         self._writing: deque[Future[int]] = deque()
+        # When each open study was last heard of; after a restart its silence begins anew.
+        now = time.monotonic()
+        self._open = {study: now for (study,) in database.read("SELECT study FROM study WHERE open")}
         self.findings = 0
 
     def finding(self, report: Report, event: Event | None = None) -> Future[int]:
@@ -49,6 +54,7 @@ class Recorder:
             if not store.mark(connection, finding.id):
                 return 0
             store.add(connection, finding.id, payload, report.image, report.overlay)
+            studies.add(connection, finding)
             outbox.add(connection, "finding", finding.id, self._topics.finding, payload.encode())
             if event:
                 self._add_event(connection, event)
@@ -59,6 +65,7 @@ class Recorder:
 
         if event:
             _log_event(event)
+        self._open[finding.study] = time.monotonic()
         log.info(
             "finding",
             extra={
@@ -70,6 +77,22 @@ class Recorder:
             },
         )
         return self._write(write)
+
+    def close_studies(self, silence_s: float) -> None:
+        """Tell of each open study without a new finding for so long: an event ``study_closed``."""
+        now = time.monotonic()
+        for study in [study for study, heard in self._open.items() if now - heard >= silence_s]:
+            del self._open[study]
+            self._write(partial(self._close, study=study))
+
+    def _close(self, connection: sqlite3.Connection, study: str) -> int:
+        told = studies.close(connection, study)
+        if told:
+            message = f"case {told['case_code']} is complete, or has been silent for a while"
+            event = self.event("info", "study_closed", message, told)
+            self._add_event(connection, event)
+            _log_event(event)
+        return 0
 
     def seen(self, marks: Iterable[str]) -> None:
         """Mark as seen, after all that was recorded before."""

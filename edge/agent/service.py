@@ -186,6 +186,7 @@ class Agent:
                     self._take(self._items.get(timeout=_LOOK_S))
             if self._database.hung_s() < self._systemd.patience_s / 2:
                 self._systemd.feed()
+            self._recorder.close_studies(self._config.study_silence_s)
             self._observations.settle()
             self._recorder.settle()
             self._watch.look()

@@ -94,6 +94,7 @@ class Store:
             if deleted:
                 connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
                 audit.append(connection, "purge", {"findings": deleted, "keep_days": keep_days})
+            connection.execute("DELETE FROM study WHERE NOT open AND heard < ?", (oldest,))
 
         self._database.write(delete)
 
