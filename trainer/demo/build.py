@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -40,7 +41,9 @@ def make_bundle(folder: Path, console: Console, *, thorough: bool = False) -> Pa
     counts = _THOROUGHLY if thorough else _QUICKLY
     total = sum(counts.values()) * len(LABELS["chest"])
     with Reporter(console).bar("Generating chest phantoms", total) as advance:
-        write_phantoms(data, "chest", counts, seed=1, size=_SIDE, advance=advance, shots=1)
+        write_phantoms(
+            data, "chest", counts, seed=1, size=_SIDE, advance=advance, shots=1, workers=os.cpu_count() or 1
+        )
     console.print(f"{total} generated chest radiographs in {data}", markup=False)
     _command(console, "train", "--recipe", _RECIPE, "--data", data, "--out", run)
     _command(console, "package", run, "--target", TARGET, "--out", folder)

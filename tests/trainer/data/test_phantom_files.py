@@ -39,6 +39,25 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     assert written("a", 1) == written("b", 1) != written("c", 2)
 
 
+def test_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
+    done: list[None] = []
+    for name, workers in (("one", 1), ("two", 2)):
+        write_phantoms(
+            tmp_path / name,
+            "chest",
+            {"train": 2},
+            seed=1,
+            size=48,
+            workers=workers,
+            advance=lambda: done.append(None),
+        )
+    one, two = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.png")}
+        for name in ("one", "two")
+    )
+    assert one == two and len(one) == 8 and len(done) == 16
+
+
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ScanwrightError, match="file/train/normal: cannot be made"):

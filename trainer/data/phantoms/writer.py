@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +28,8 @@ from trainer.data.phantoms.generate import LABELS, Kind, phantom
 __all__ = ["write_dicom", "write_phantoms"]
 
 REGIONS = {"CHEST": ("51185008", "Chest"), "BREAST": ("76752008", "Breast")}
+_Job = tuple[Path, Kind, str, np.random.SeedSequence, np.random.SeedSequence, int]
+
 SHOTS = 2  # images of one patient, so that splitting by patient has something to keep together
 
 
@@ -36,18 +41,21 @@ def write_phantoms(
     size: int = 128,
     advance: Callable[[], object] = lambda: None,
     shots: int = SHOTS,
+    workers: int = 1,
 ) -> int:
     """Write class folders ``out/<split>/<label>/patient00012_1.png``.
 
     ``counts`` has the images of each label by split, as ``{"train": 40, "val": 8}``. ``shots`` images each
     are of one patient, and every patient is in one split only. The same arguments give the same files.
-    ``advance`` is called after each file; returned is how many there are.
+    ``advance`` is called after each file; returned is how many there are. More than one of ``workers`` are
+    processes.
 
     Raises:
         ScanwrightError: a file cannot be written.
     """
     people = np.random.SeedSequence(seed)
-    written = patients = 0
+    jobs: list[_Job] = []
+    patients = 0
     for split, count in counts.items():
         for label in LABELS[kind]:
             folder = out / split / label
@@ -55,12 +63,22 @@ def write_phantoms(
             for first in range(0, count, shots):
                 patient, *exposures = people.spawn(1)[0].spawn(1 + min(shots, count - first))
                 for number, exposure in enumerate(exposures, 1):
-                    still = phantom(kind, label, patient, exposure, size)
-                    _write(folder / f"patient{patients:05d}_{number}.png", _png(still.pixels))
-                    advance()
-                    written += 1
+                    path = folder / f"patient{patients:05d}_{number}.png"
+                    jobs.append((path, kind, label, patient, exposure, size))
                 patients += 1
-    return written
+    with ExitStack() as stack:
+        shoot: Iterable[None] = map(_shoot, jobs)
+        if workers > 1:
+            pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+            shoot = stack.enter_context(pool).map(_shoot, jobs, chunksize=8)
+        for _ in shoot:
+            advance()
+    return len(jobs)
+
+
+def _shoot(job: _Job) -> None:
+    path, kind, label, patient, exposure, size = job
+    _write(path, _png(phantom(kind, label, patient, exposure, size).pixels))
 
 
 def write_dicom(
