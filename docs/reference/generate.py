@@ -16,6 +16,7 @@ from typing import Any
 import click
 import yaml
 from pydantic import BaseModel, TypeAdapter
+from pydicom.uid import UID
 
 from edge.agent.config import AgentConfig
 from edge.bundle import steps
@@ -26,6 +27,7 @@ from edge.cli import cli
 from edge.mqtt.payloads import Ack, Birth, Command, Event, Finding, Health, Response
 from edge.schema import Name
 from edge.site import Site
+from edge.sources import dicom_scp
 from trainer.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -191,12 +193,24 @@ def reasons() -> str:
     return ", ".join(f"`{reason.value}`" for reason in Reason)
 
 
+def uid_table(*uids: UID) -> str:
+    return "\n".join(["| | UID |", "| --- | --- |", *(f"| {uid.name} | {uid} |" for uid in uids)])
+
+
+def dicom_statuses() -> str:
+    rows = (f"| {status:04X} | {text} |" for status, text in dicom_scp.STATUSES.items())
+    return "\n".join(["| status | |", "| --- | --- |", *rows])
+
+
 BLOCKS = {
     "targets": target_table,
     "commands": commands,
     "steps": step_list,
     "topics": topic_table,
     "reasons": reasons,
+    "dicom-classes": lambda: uid_table(dicom_scp.VERIFICATION, *dicom_scp.SOP_CLASSES),
+    "dicom-syntaxes": lambda: uid_table(*dicom_scp.TRANSFER_SYNTAXES),
+    "dicom-statuses": dicom_statuses,
     "manifest": lambda: contract_tables("manifest"),
     "agent-config": lambda: contract_tables("agent-config"),
     "messages": lambda: contract_tables(*MESSAGES),

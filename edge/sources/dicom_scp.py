@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NoReturn, cast
 
 from pydicom import Dataset, dcmread
-from pydicom.config import IGNORE, settings
 from pydicom.uid import (
     JPEG2000,
     UID,
@@ -95,12 +94,6 @@ _PDU_BYTES = 1 << 17
 _MEMORY_BYTES = 1 << 30
 _SWEEP_S = 60.0
 
-# Their messages quote what objects hold.
-_config.LOG_HANDLER_LEVEL = "none"
-_config.STORE_RECV_CHUNKED_DATASET = True  # a cine of hundreds of megabytes goes to the disk as it comes
-settings.reading_validation_mode = IGNORE
-logging.disable(logging.CRITICAL)
-
 
 class _Server(AssociationServer):
     """Lets no address hold more than its share of the associations, and none keep a connection in silence."""
@@ -140,7 +133,7 @@ class _Scp:
         ae.maximum_pdu_size = _PDU_BYTES
         ae.acse_timeout = _REQUEST_S
         ae.dimse_timeout = ae.network_timeout = config.idle_timeout_s
-        ae.add_supported_context(VERIFICATION)
+        ae.add_supported_context(VERIFICATION, list(TRANSFER_SYNTAXES[:3]))  # those not compressed
         for sop_class in SOP_CLASSES:
             ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
         handlers = [
@@ -253,6 +246,10 @@ def _main() -> NoReturn:
     """Serve what the first line of standard input says, until standard input ends."""
     asked = json.loads(sys.stdin.readline())
     config, inbox = DicomSource.model_validate_json(asked["config"]), Path(asked["inbox"])
+    # Their messages quote what objects hold.
+    _config.LOG_HANDLER_LEVEL = "none"
+    logging.disable(logging.CRITICAL)
+    _config.STORE_RECV_CHUNKED_DATASET = True  # a cine of hundreds of megabytes goes to the disk as it comes
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
