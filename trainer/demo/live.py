@@ -158,7 +158,11 @@ def _cells(row: Row) -> list[str]:
     if shown.decision == "no_result":
         said, probability = f"[yellow]no result: {', '.join(shown.reasons)}[/]", ""
     else:
-        said, probability = f"{shown.decision} [bold]{shown.label}[/]", f"{(shown.probability or 0):.0%}"
+        said, probability = f"{shown.decision} [bold]{shown.label}[/]", _percent(shown.probability or 0)
     if len(row.expected) > 1:
         said = f"{len(row.arrivals)}/{len(row.expected)} {said}"
     return [shown.case_code, row.case.what, truth, said, probability, cost, mark]
+
+
+def _percent(probability: float) -> str:
+    return ">99%" if probability > 0.99 else f"{probability:.0%}"
