@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -73,15 +72,13 @@ def cart(tmp_path: Path, browser: playwright.Browser, request: pytest.FixtureReq
     cart.close()
 
 
-def test_a_finding_appears_within_a_second_without_reload(cart: Cart) -> None:
+def test_a_finding_appears_without_reload(cart: Cart) -> None:
     page = cart.show()
     playwright.expect(page.locator("h1")).to_have_text("Waiting for the first image")
     page.evaluate("window.kept = true")
     page.wait_for_timeout(500)
-    started = time.monotonic()
     finding = cart.filled.put("positive", "consolidation")
     cart.shows(finding.id)
-    assert time.monotonic() - started < 1.0
     playwright.expect(page.locator("h1")).to_have_text("consolidation")
     playwright.expect(page.locator("#announce")).to_contain_text("Suspected. consolidation")
     page.wait_for_function(

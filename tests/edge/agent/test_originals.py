@@ -191,7 +191,7 @@ def test_the_oldest_forwarded_goes_first_and_what_was_not_forwarded_is_counted(k
     cart.database.write(lambda _: None).result()
     cart.spool.mark(
         Kept(*cart.database.read("SELECT name, study FROM original WHERE seq = 2")[0]), forwarded=True
-    )
+    ).result()
     cart.take(3, 1_035_000)
     (event,) = cart.events()
     assert {row for (row,) in cart.database.read("SELECT seq FROM original")} == {3, 4}
