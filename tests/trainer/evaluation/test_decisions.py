@@ -68,7 +68,9 @@ def test_threshold_reaches_the_sensitivity_and_passes_over_no_likeliest_label(
     limit = found["finding"]
     assert (probability[positive == 1] >= limit.value).mean() >= sensitivity
     assert limit.min <= limit.value <= limit.max
-    assert (probability[positive == 1] >= limit.max).mean() >= sensitivity - 0.1 - 1e-9 or limit.max == limit.value
+    assert (
+        probability[positive == 1] >= limit.max
+    ).mean() >= sensitivity - 0.1 - 1e-9 or limit.max == limit.value
     assert limit.value <= 0.5
 
 
