@@ -148,6 +148,21 @@ def event_codes(call: ast.Call) -> set[str]:
     return {part.value for code in after for part in ast.walk(code) if isinstance(part, ast.Constant)}
 
 
+def test_every_hazard_names_tests_that_exist():
+    page = (ROOT / "docs/explanation/hazards.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \*\*[ABCD]\*\* \|.*$", page, re.M)
+    assert len(rows) > 20
+    for row in rows:
+        _, _, hazard, control, proof, _ = map(str.strip, row.split("|"))
+        named = re.findall(r"`(tests/[\w/]+\.py)::(test_\w+)`", proof)
+        assert hazard and control and named, row
+        for path, name in named:
+            tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+            assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, (
+                f"{path}::{name}"
+            )
+
+
 def test_the_limits_of_use_are_said_where_a_user_looks():
     for place in ("README.md", "docs/index.md"):
         assert re.search(r"not a medical device", (ROOT / place).read_text(encoding="utf-8"), re.I)

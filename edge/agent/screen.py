@@ -34,6 +34,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import edge.web
+from edge.agent import metrics
 from edge.agent.cases import Cases
 from edge.agent.config import AgentConfig, ScreenConfig
 from edge.agent.lock import OPEN_S, Lock, read_pin
@@ -42,7 +43,7 @@ from edge.agent.store import Store
 from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
 from edge.imaging.patient import Patient
-from edge.mqtt.payloads import BundleRef, Finding
+from edge.mqtt.payloads import BundleRef, Finding, Health
 from edge.web.catalogue import load_texts
 
 __all__ = ["ScreenServer", "create_app"]
@@ -97,12 +98,15 @@ class _Screen:
         closing: threading.Event,
         lock: Lock | None,
         cases: Cases | None,
+        health: Callable[[], Health] | None,
     ) -> None:
         self._store = store
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
         self._closing = closing
+        self._health = health
+        self._bundles = bundles
         self._texts = load_texts(config.language)
         self._streams = 0
         self._lock = lock
@@ -230,6 +234,12 @@ class _Screen:
         finally:
             self._streams -= 1
 
+    def metrics(self, request: Request) -> Response:
+        if self._health is None:
+            return PlainTextResponse("no agent runs here\n", status_code=404)
+        text = metrics.exposition(self._health(), self._connected(), self._config, self._bundles)
+        return Response(text, media_type=metrics.CONTENT_TYPE)
+
     def health(self, request: Request) -> Response:
         self._store.sequence()
         return PlainTextResponse("ok\n")
@@ -265,6 +275,7 @@ def create_app(
     closing: threading.Event | None = None,
     lock: Lock | None = None,
     cases: Cases | None = None,
+    health: Callable[[], Health] | None = None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -277,8 +288,9 @@ def create_app(
         closing: ends the event streams when set, so that a server can stop.
         lock: of the patients' names; without it they are never shown.
         cases: whose the studies are.
+        health: how the device is, from any thread, for ``/metrics``; without it there is none.
     """
-    screen = _Screen(store, config, bundles, connected, closing or threading.Event(), lock, cases)
+    screen = _Screen(store, config, bundles, connected, closing or threading.Event(), lock, cases, health)
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -289,6 +301,7 @@ def create_app(
             Route("/image/{id}.png", screen.image),
             Route("/overlay/{id}.png", screen.overlay),
             Route("/healthz", screen.health),
+            Route("/metrics", screen.metrics),
             Mount("/static", StaticFiles(directory=Path(edge.web.__file__).parent / "static")),
         ],
         middleware=[Middleware(_SecurityHeaders)],
@@ -306,6 +319,7 @@ class ScreenServer:
         bundles: Sequence[BundleRef],
         connected: Callable[[], bool],
         cases: Cases | None = None,
+        health: Callable[[], Health] | None = None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
@@ -326,7 +340,7 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing, lock, cases)
+        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -120,12 +120,12 @@ class Agent:
             configured = map(self._source, config.sources) if sources is None else sources
             self._sources = list(configured)
             self.screen = None
-            if config.screen is not None:
+            if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
                 bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
-                    self.store, config, config.screen, bundles, lambda: self._connection.online, cases
+                    self.store, config, screen, bundles, lambda: self._connection.online, cases, self.health
                 )
             self._held = stack.pop_all()
 

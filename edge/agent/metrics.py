@@ -1,0 +1,72 @@
+"""The agent's figures for Prometheus, in its text format 0.0.4. Nothing here is of a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge import __version__
+from edge.agent.config import AgentConfig
+from edge.mqtt.payloads import BundleRef, Health
+
+__all__ = ["CONTENT_TYPE", "exposition"]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_Value = float | None
+
+
+def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Sequence[BundleRef]) -> str:
+    """All figures, in base units; one that is not known is left out.
+
+    Args:
+        health: how the device is now.
+        connected: whether the broker is reached.
+        config: the names of site and device.
+        bundles: those in use.
+    """
+    inference_s = None if health.inference_ms is None else health.inference_ms / 1e3
+    last = None if health.last_frame is None else health.last_frame.timestamp()
+    figures: list[tuple[str, str, str, _Value]] = [
+        ("uptime_seconds", "gauge", "Since the agent's start.", health.uptime_s),
+        ("frames_total", "counter", "Frames taken since the start.", health.frames),
+        ("findings_total", "counter", "Findings on the disk since the start.", health.findings),
+        ("quarantined_total", "counter", "Files put into quarantine since the start.", health.quarantined),
+        ("outbox_messages", "gauge", "Messages that wait to be delivered.", health.backlog),
+        ("outbox_oldest_seconds", "gauge", "Age of the one that waits longest.", health.backlog_oldest_s),
+        ("last_frame_timestamp_seconds", "gauge", "When a frame came last.", last),
+        (
+            "inference_seconds",
+            "gauge",
+            "Median time in the interpreter of the last 100 frames.",
+            inference_s,
+        ),
+        ("disk_free_bytes", "gauge", "Room on the state folder's disk.", health.disk_free_mb * 1e6),
+        ("memory_bytes", "gauge", "The agent's resident memory.", health.memory_mb * 1e6),
+        ("temperature_celsius", "gauge", "The hottest sensor.", health.temperature_celsius),
+        ("load1", "gauge", "Load average of one minute.", health.load),
+        ("broker_connected", "gauge", "1 while the broker is reached.", connected),
+        ("clock_trusted", "gauge", "1 while the wall clock can be believed.", health.stamp.clock_trusted),
+    ]
+    device = {"site": config.site, "device": config.device}
+    parts = [
+        _family(name, kind, text, [(device, value)])
+        for name, kind, text, value in figures
+        if value is not None
+    ]
+    parts.append(_family("agent_info", "gauge", "The agent.", [(device | {"version": __version__}, 1)]))
+    used = [
+        (device | {"bundle": ref.name, "version": ref.version, "signed": str(ref.signed).lower()}, 1.0)
+        for ref in bundles
+    ]
+    parts.append(_family("bundle_info", "gauge", "Each bundle in use.", used))
+    return "".join(parts)
+
+
+def _family(name: str, kind: str, text: str, samples: Sequence[tuple[dict[str, str], float]]) -> str:
+    full = f"scanwright_{name}"
+    lines = [f"# HELP {full} {text}", f"# TYPE {full} {kind}"]
+    for labels, value in samples:
+        # Names and versions are lower case letters, digits, dots and hyphens: there is nothing to escape.
+        said = ",".join(f'{key}="{given}"' for key, given in labels.items())
+        lines.append(f"{full}{{{said}}} {float(value)!r}")
+    return "\n".join(lines) + "\n"
