@@ -25,6 +25,7 @@ Open = Callable[..., "playwright.Page"]
 @pytest.fixture(scope="module")
 def browser() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as engine:
+        playwright.expect.set_options(timeout=15_000)
         browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield browser
         browser.close()
@@ -81,10 +82,10 @@ def test_a_finding_appears_without_reload(cart: Cart) -> None:
     cart.shows(finding.id)
     playwright.expect(page.locator("h1")).to_have_text("consolidation")
     playwright.expect(page.locator("#announce")).to_contain_text("Suspected. consolidation")
-    page.wait_for_function(
-        "Array.from(document.querySelectorAll('figure img')).every(i => i.complete && i.naturalWidth === 320)"
-    )
-    assert page.locator("figure img").count() == 2
+    pictures = page.locator("figure img")
+    playwright.expect(pictures).to_have_count(2)
+    for picture in pictures.all():
+        playwright.expect(picture).to_have_js_property("naturalWidth", 320)
     assert page.evaluate("window.kept") is True
     assert cart.complaints == []
 
