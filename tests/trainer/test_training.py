@@ -67,7 +67,7 @@ def test_the_smallest_case_is_learned(run: Path) -> None:
     assert set(variants) == {"float", "pruned", "int8"}
     assert variants["int8"]["auroc"]["value"] > 0.9
     assert variants["int8"]["file_bytes"] == (run / "int8.tflite").stat().st_size < 300_000
-    assert variants["pruned"]["gzip_bytes"] < 0.75 * variants["float"]["gzip_bytes"]
+    assert variants["pruned"]["gzip_bytes"] < 0.8 * variants["float"]["gzip_bytes"]
 
 
 def test_int8_input_is_exactly_the_pixel_less_128(run: Path, manifest: Manifest) -> None:
