@@ -132,7 +132,7 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
     """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's; the epochs of pruning change in the same proportion.
+    ``epochs`` replaces the recipe's, and fewer of them shorten the pruning, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data, or the data has masks.
@@ -155,10 +155,12 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
     height, width = _input_size(recipe, dataset)
     training, compression = recipe.training, recipe.compression
     batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
-    epochs = epochs or max(training.epochs, -(-training.least_views // images))
-    pruning_epochs = round(compression.pruning_epochs * epochs / training.epochs)
-    if compression.pruning_epochs:
-        compression = compression.model_copy(update={"pruning_epochs": max(1, pruning_epochs)})
+    if epochs is None:
+        epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
+    else:
+        share = epochs / training.epochs
+        shorter = min(compression.pruning_epochs, max(1, round(compression.pruning_epochs * share)))
+        compression = compression.model_copy(update={"pruning_epochs": shorter})
     training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={

@@ -75,8 +75,8 @@ class Training(Contract):
     """The optimization."""
 
     epochs: int = Field(default=40, ge=1, le=10000)
-    least_views: int = Field(
-        default=0, ge=0, description="few images get more epochs, until so many augmented images were seen"
+    least_steps: int = Field(
+        default=0, ge=0, description="few images get more epochs, until there are so many optimization steps"
     )
     batch_size: int = Field(
         default=32, ge=1, le=4096, description="few images get smaller batches, 40 an epoch, down to 8 images"

@@ -103,11 +103,11 @@ def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
     assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
 
 
-@pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 800), (800, 20, 50), (40_000, 64, 30)])
+@pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 300), (800, 20, 45), (40_000, 64, 30)])
 def test_few_images_get_smaller_batches_and_more_epochs(
     classifier: Recipe, images: int, batch: int, epochs: int
 ) -> None:
-    training = classifier.training.model_copy(update={"epochs": 30, "batch_size": 64, "least_views": 40_000})
+    training = classifier.training.model_copy(update={"epochs": 30, "batch_size": 64, "least_steps": 1800})
     wanted = classifier.model_copy(update={"training": training})
     found = resolve(wanted, dataset_of(("a", "b")), images, None).training
     assert (found.batch_size, found.epochs) == (batch, epochs)

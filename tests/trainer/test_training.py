@@ -67,7 +67,7 @@ def test_the_smallest_case_is_learned(run: Path) -> None:
     assert set(variants) == {"float", "pruned", "int8"}
     assert variants["int8"]["auroc"]["value"] > 0.9
     assert variants["int8"]["file_bytes"] == (run / "int8.tflite").stat().st_size < 300_000
-    assert variants["pruned"]["gzip_bytes"] < 0.8 * variants["float"]["gzip_bytes"]
+    assert variants["pruned"]["gzip_bytes"] < 0.75 * variants["float"]["gzip_bytes"]
 
 
 def test_int8_input_is_exactly_the_pixel_less_128(run: Path, manifest: Manifest) -> None:
@@ -108,7 +108,10 @@ def test_zeros_of_pruning_are_in_the_int8_file(run: Path) -> None:
     kernels = [
         interpreter.get_tensor(detail["index"])
         for detail in interpreter.get_tensor_details()
-        if detail["dtype"] == np.int8 and np.prod(detail["shape"]) > 10_000
+        if detail["dtype"] == np.int8
+        and len(detail["shape"]) == 4
+        and detail["shape"][0] >= 16
+        and detail["shape"][3] >= 16
     ]
     zeros = sum(int((kernel == 0).sum()) for kernel in kernels) / sum(kernel.size for kernel in kernels)
     assert zeros >= 0.49

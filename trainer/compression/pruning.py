@@ -30,12 +30,10 @@ def prune(
     """A pruned copy of a trained network, fine-tuned to give the answers of ``model`` itself.
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
-    Gupta 2017); only epochs at full sparsity may be kept. Heads, depthwise kernels and the smallest layers,
-    which together hold a seventh of the weights, are not pruned: they tell on every answer and save little.
-
+    Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
+    heads are not pruned: they are small and tell on every answer.
     The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
-    would pull it elsewhere. For the same reason nothing else disturbs it: no dropout, and batch norms as the
-    teacher has them.
+    would pull it elsewhere.
     """
     epochs = compression.pruning_epochs
     steps = len(train.pixels) // min(plan.training.batch_size, len(train.pixels))
@@ -56,7 +54,7 @@ def prune(
         return tfmot.sparsity.keras.prune_low_magnitude(layer, pruning_schedule=schedule)
 
     # A wrapper takes the layer itself, not a copy of it: what the wrapped network learns, ``pruned`` has.
-    pruned = keras.models.clone_model(model, clone_function=_undisturbed)
+    pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
     student = keras.models.clone_model(pruned, clone_function=wrapped)
     history = fit(
@@ -90,15 +88,5 @@ def sparsity(model: Any) -> float:
 def _prunable(model: Any) -> list[Any]:
     kinds = (keras.layers.Conv2D, keras.layers.Dense)
     layers = [layer for layer in model.layers if isinstance(layer, kinds) and layer.name not in HEADS]
-    layers.sort(key=lambda layer: np.size(layer.kernel))
-    held = np.cumsum([np.size(layer.kernel) for layer in layers])
-    return [layer for layer, so_far in zip(layers, held, strict=True) if so_far > held[-1] / 7]
-
-
-def _undisturbed(layer: Any) -> Any:
-    config = layer.get_config()
-    if isinstance(layer, keras.layers.Dropout):
-        config["rate"] = 0.0
-    if isinstance(layer, keras.layers.BatchNormalization):
-        config["trainable"] = False
-    return layer.__class__.from_config(config)
+    first = next((layer for layer in layers if isinstance(layer, keras.layers.Conv2D)), None)
+    return [layer for layer in layers if layer is not first]

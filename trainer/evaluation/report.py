@@ -129,9 +129,8 @@ def _variants(story: Story) -> str:
         rows.append(_row(cells, chosen=name == "int8"))
     heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip")
     pruned = (
-        f"In the large layers, {story.sparsity:.0%} of the weights are zero. Pruning makes the file compress "
-        "better on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from "
-        "int8."
+        f"{story.sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better "
+        "on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8."
         if story.sparsity
         else "This model is not pruned."
     )
