@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from trainer.evaluation.metrics import one_vs_rest
 from trainer.progress import Reporter
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "prepare", "resolve"]
+__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "joined", "prepare", "resolve"]
 
 NEGATIVE_NAMES = ("normal", "negative", "healthy", "no finding", "no_finding", "no-finding", "none")
 """Class names that mean nothing was found, where the recipe names none; in binary data also ``0``."""
@@ -56,17 +57,25 @@ class Part:
         found = Counter(label for sample in self.loaded.samples for label in sample.labels)
         return {label: found[label] for label in self.labels}
 
+    def take(self, places: Sequence[int]) -> Part:
+        """The images at these places, in this order."""
+        loaded = Loaded(
+            self.loaded.pixels[places],
+            [self.loaded.samples[place] for place in places],
+            [self.loaded.hashes[place] for place in places],
+            [self.loaded.measures[place] for place in places],
+        )
+        return replace(
+            self,
+            pixels=self.pixels[places],
+            truth=self.truth[places],
+            targets=self.targets[places],
+            loaded=loaded,
+        )
+
     def every(self, step: int) -> Part:
         """One image of ``step``."""
-        loaded = Loaded(
-            self.loaded.pixels[::step],
-            self.loaded.samples[::step],
-            self.loaded.hashes[::step],
-            self.loaded.measures[::step],
-        )
-        return Part(
-            self.name, self.pixels[::step], self.truth[::step], self.targets[::step], loaded, self.labels
-        )
+        return self.take(range(0, len(self.pixels), step))
 
 
 @dataclass(frozen=True)
@@ -104,6 +113,23 @@ class Prepared:
         size = self.recipe.input
         assert size.height is not None and size.width is not None
         return size.height, size.width, size.channels
+
+
+def joined(one: Part, other: Part) -> Part:
+    """The images of both parts."""
+    loaded = Loaded(
+        np.concatenate([one.loaded.pixels, other.loaded.pixels]),
+        one.loaded.samples + other.loaded.samples,
+        one.loaded.hashes + other.loaded.hashes,
+        one.loaded.measures + other.loaded.measures,
+    )
+    return replace(
+        one,
+        pixels=np.concatenate([one.pixels, other.pixels]),
+        truth=np.concatenate([one.truth, other.truth]),
+        targets=np.concatenate([one.targets, other.targets]),
+        loaded=loaded,
+    )
 
 
 def from_data(data: Path, recipe: Recipe) -> Dataset:

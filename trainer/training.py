@@ -70,7 +70,7 @@ def fit(
     """
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    batch = min(plan.training.batch_size, len(train.pixels)) // replicas * replicas
+    batch = max(1, min(plan.training.batch_size, len(train.pixels)) // replicas) * replicas
     steps = len(train.pixels) // batch
     with strategy.scope():
         optimizer = _optimizer(plan.training)
@@ -108,7 +108,7 @@ def fit(
             epoch=epoch,
             loss=float(sums[0] / steps),
             accuracy=float(sums[1] / steps),
-            learning_rate=float(optimizer.learning_rate),
+            learning_rate=_learning_rate(plan, epoch * steps - 1, plan.epochs * steps),
             seconds=time.perf_counter() - began,
             **_tuning_figures(logits, tune.targets, plan.task),
         )
