@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.data.phantoms import LABELS, Kind, chest, generate, phantom, ultrasound
+from trainer.data.phantoms import LABELS, Kind, bmode, chest, generate, phantom, ultrasound
 from trainer.data.phantoms.geometry import Ellipsoid, Rays, Span, hull, overlap, union_length
 
 PEOPLE = list(range(6))
@@ -167,12 +167,12 @@ def test_behind_a_cyst_it_is_brighter_and_behind_a_mass_darker() -> None:
 def test_speckle_is_fully_developed() -> None:
     # Before compression the amplitude of such speckle is Rayleigh distributed: mean over deviation is 1.91.
     # In decibels its standard deviation is 5.57, whatever the level (Goodman, Speckle Phenomena in Optics).
-    probe = ultrasound._Probe(width=40, depth=40, mhz=6, bandwidth=0.55, focus=0.5, radius=np.inf)
+    probe = bmode.Probe(40, 40, mhz=6, bandwidth=0.55, focus=0.5, radius=np.inf, beam=(1.34, 3.08))
     rng = np.random.default_rng(3)
-    scatterers = rng.standard_normal((ultrasound.SAMPLES, ultrasound.LINES), np.float32)
-    shape = (ultrasound.SAMPLES // ultrasound.COARSE, ultrasound.LINES)
-    even, loss = np.zeros(shape, np.float32), np.full(shape, ultrasound.TGC, np.float32)
-    envelope = ultrasound._receive(rng, probe, scatterers, even, loss)[100:400]
+    scatterers = rng.standard_normal((bmode.SAMPLES, bmode.LINES), np.float32)
+    shape = (bmode.SAMPLES // bmode.COARSE, bmode.LINES)
+    even, loss = np.zeros(shape, np.float32), np.full(shape, bmode.TGC, np.float32)
+    envelope = bmode.receive(rng, probe, scatterers, even, loss)[100:400]
     assert envelope.mean() / envelope.std() == pytest.approx(1.91, abs=0.1)
     assert (20 * np.log10(envelope)).std() == pytest.approx(5.57, abs=0.3)
 
