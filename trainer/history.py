@@ -20,3 +20,10 @@ class Epoch:
     tune_auroc: float | None
     learning_rate: float
     seconds: float
+
+    @property
+    def words(self) -> str:
+        """The figures, for a line of progress."""
+        auroc = "" if self.tune_auroc is None else f"  AUROC {self.tune_auroc:.3f}"
+        tuning = f"loss {self.tune_loss:.3f}  accuracy {self.tune_accuracy:.3f}{auroc}"
+        return f"loss {self.loss:.3f}  tuning: {tuning}"
