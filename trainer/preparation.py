@@ -25,7 +25,11 @@ from trainer.recipe import Recipe
 
 __all__ = ["Part", "Prepared", "from_data", "from_phantoms", "joined", "prepare", "resolve"]
 
-NEGATIVE_NAMES = ("normal", "negative", "healthy", "no finding", "no_finding", "no-finding", "none")
+NEGATIVE_NAMES = (
+    *("normal", "negative", "healthy", "none", "background"),
+    *("no finding", "no_finding", "no-finding"),
+    *("no tumour", "no_tumour", "no-tumour", "no tumor", "no_tumor", "no-tumor", "notumor"),
+)
 """Class names that mean nothing was found, where the recipe names none; in binary data also ``0``."""
 
 PHANTOM_SIDE = 96
