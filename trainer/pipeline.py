@@ -6,7 +6,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -125,8 +125,9 @@ def train(prepared: Prepared, seed: int, reporter: Reporter) -> Result:
 
 def _networks(prepared: Prepared, seed: int, reporter: Reporter) -> _Trained:
     recipe = prepared.recipe
-    train_images = Images(prepared.train.pixels, prepared.train.targets)
-    tune_images = Images(prepared.tune.pixels, prepared.tune.targets)
+    train_images, tune_images = (
+        Images(part.pixels, part.targets, part.masks) for part in (prepared.train, prepared.tune)
+    )
     plan = Plan(
         stage="float",
         task=recipe.task,
@@ -137,9 +138,11 @@ def _networks(prepared: Prepared, seed: int, reporter: Reporter) -> _Trained:
         learning_rate=recipe.training.learning_rate,
     )
     model = build(recipe.model, prepared.input_shape, len(prepared.labels))
-    if len(model.outputs) > 1:
+    if (len(model.outputs) > 1) != (recipe.task == "segmentation"):
+        does = "draws masks, which" if len(model.outputs) > 1 else "draws no masks, but"
         raise BadInputError(
-            f"model.kind: the network '{recipe.model.kind}' draws masks; this version trains classifiers only"
+            f"model.kind: the network '{recipe.model.kind}' {does} task {recipe.task} "
+            f"{'has none' if len(model.outputs) > 1 else 'needs them; take unet'}"
         )
     trained = _Trained(model, None, [])
     with _timed(trained.seconds, "training"), reporter.epochs("Training", plan.epochs) as after:
@@ -219,6 +222,7 @@ def _draft(prepared: Prepared, seed: int, model: bytes, calibration: Calibration
         outputs=outputs,
         decision=Decision(negative_label=recipe.negative_label, thresholds={}),
         quality=QualityLimits(),
+        ejection_fraction=recipe.ejection_fraction,
         runtime=Runtime(operators=(), min_version=""),
         target=UNASSIGNED,
         provenance=Provenance(
@@ -263,13 +267,16 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
     }
 
 
-def _embeddings(predictions: list[Prediction]) -> Any:
+def _embeddings(predictions: Iterable[Prediction]) -> Any:
     return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
 
 
 def _words(epoch: Epoch) -> str:
     auroc = "" if epoch.tune_auroc is None else f"  AUROC {epoch.tune_auroc:.3f}"
-    tuning = f"loss {epoch.tune_loss:.3f}  accuracy {epoch.tune_accuracy:.3f}{auroc}"
+    answers = f"accuracy {epoch.tune_accuracy:.3f}{auroc}"
+    if epoch.tune_dice is not None:
+        answers = f"Dice {epoch.tune_dice:.3f}"
+    tuning = f"loss {epoch.tune_loss:.3f}  {answers}"
     return f"loss {epoch.loss:.3f}  tuning: {tuning}"
 
 

@@ -128,6 +128,11 @@ class Recipe(Contract):
     phantom: Literal["chest", "ultrasound"] = Field(
         default="chest", description="what to generate without --data"
     )
+    ejection_fraction: Label | None = Field(
+        default=None,
+        description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
+        "ejection fraction of a cine",
+    )
     input: InputSize = InputSize()
     steps: tuple[Step, ...] = Field(
         default=(), description="before the final resize, which the trainer adds from the input size"
@@ -137,6 +142,14 @@ class Recipe(Contract):
     training: Training = Training()
     compression: Compression = Compression()
     decision: DecisionAims = DecisionAims()
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> Recipe:
+        if self.task == "segmentation" and self.training.mixup:
+            raise ValueError("training.mixup: masks are not mixed; leave it out")
+        if self.task != "segmentation" and self.ejection_fraction is not None:
+            raise ValueError("ejection_fraction: only a segmentation has one")
+        return self
 
 
 def recipe_names() -> list[str]:

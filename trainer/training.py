@@ -17,6 +17,7 @@ from trainer.backend import keras, tf
 from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
+from trainer.segmentation import dice, mask_losses, mask_targets, split_outputs, tuning_outputs
 
 __all__ = ["Images", "Plan", "fit", "predict"]
 
@@ -25,10 +26,15 @@ WARM_UP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Images:
-    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones."""
+    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones.
+
+    In a segmentation also masks of class indices, uint8 ``[n, H, W]``; the targets then are the classes'
+    presence.
+    """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,17 +79,17 @@ def fit(
         callback.on_train_begin()
     for epoch in range(1, plan.epochs + 1):
         began = time.perf_counter()
-        sums = np.zeros(2)
-        for number, (images, targets) in enumerate(batches):
+        sums = np.zeros(3)
+        for number, (images, *targets) in enumerate(batches):
             optimizer.learning_rate.assign(
                 _learning_rate(plan, (epoch - 1) * steps + number, plan.epochs * steps)
             )
-            sums += np.asarray(step(images, targets))
+            sums += np.asarray(step(images, *targets))
             average.update()
         for callback in plan.callbacks:
             callback.on_epoch_end(batch=steps - 1)
         with average:
-            logits = predict(model, tune.pixels)
+            figures = _tuning_figures(model, tune, plan.task)
             weights = model.get_weights()
         record = Epoch(
             stage=plan.stage,
@@ -92,7 +98,8 @@ def fit(
             accuracy=float(sums[1] / steps),
             learning_rate=float(optimizer.learning_rate),
             seconds=time.perf_counter() - began,
-            **_tuning_figures(logits, tune.targets, plan.task),
+            dice=None if train.masks is None else float(sums[2] / steps),
+            **figures,
         )
         history.append(record)
         on_epoch(record)
@@ -118,15 +125,21 @@ def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[
 def _batches(train: Images, batch: int, plan: Plan) -> Any:
     """Shuffled, augmented, scaled batches; full ones only, as a rest of two would upset the batch norms."""
     images, labels = tf.constant(train.pixels), tf.constant(train.targets)
+    masks = None if train.masks is None else tf.constant(train.masks)
     smoothing = plan.training.label_smoothing
 
-    def make(indices: Any, seed: Any) -> tuple[Any, Any]:
+    def make(indices: Any, seed: Any) -> tuple[Any, ...]:
         pixels = augment(tf.gather(images, indices), plan.augmentation, seed)
-        targets = tf.gather(labels, indices)
+        targets, drawn = tf.gather(labels, indices), None
+        if masks is not None:
+            moved = tf.gather(masks, indices)
+            targets, drawn = mask_targets(moved, train.targets.shape[1], plan.augmentation, seed)
         if smoothing:
             rest = 1.0 / train.targets.shape[1] if plan.task == "single-label" else 0.5
             targets = targets * (1.0 - smoothing) + rest * smoothing
         pixels = scaled(pixels)
+        if drawn is not None:
+            return pixels, targets, drawn
         if plan.training.mixup:
             pixels, targets = mixup(pixels, targets, plan.training.mixup, seed)
         return pixels, targets
@@ -142,19 +155,24 @@ def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> A
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
     penalty = plan.training.weight_decay if plan.training.optimizer != "adamw" else 0.0
 
-    def step(images: Any, targets: Any) -> Any:
+    def step(images: Any, targets: Any, masks: Any = None) -> Any:
         if plan.teacher is not None:
-            targets = _probabilities(plan.teacher(images, training=False), plan.task)
+            taught, drawn = split_outputs(plan.teacher(images, training=False))
+            targets = _probabilities(taught, plan.task)
+            masks = None if drawn is None else tf.nn.softmax(drawn)
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+            logits, drawn = split_outputs(model(images, training=True))
             losses = _losses(logits, targets, plan.task)
             loss = tf.reduce_mean(losses * _sample_weights(targets, class_weights, plan.task))
+            if masks is not None:
+                loss += mask_losses(drawn, masks)
             total = loss
             if penalty:
                 total = loss + penalty * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
         gradients = tape.gradient(total, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return tf.stack([loss, _accuracy(logits, targets, plan.task)])
+        overlap = tf.constant(0.0) if masks is None else dice(drawn, masks)
+        return tf.stack([loss, _accuracy(logits, targets, plan.task), overlap])
 
     return tf.function(step, reduce_retracing=True)
 
@@ -174,7 +192,7 @@ def _sample_weights(targets: Any, class_weights: Any, task: Task) -> Any:
 
 def _class_weights(targets: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
     """Float32 ``[2, K]``: weights of a label's absence and presence, in inverse proportion to how often."""
-    if not plan.training.class_weights:
+    if not plan.training.class_weights or plan.task == "segmentation":
         return np.ones((2, targets.shape[1]), np.float32)
     present = np.maximum(targets.sum(axis=0), 1.0)
     if plan.task == "single-label":
@@ -196,11 +214,17 @@ def _accuracy(logits: Any, targets: Any, task: Task) -> Any:
     return tf.reduce_mean(tf.cast(right, tf.float32))
 
 
-def _tuning_figures(logits: NDArray[np.float32], targets: NDArray[np.float32], task: Task) -> dict[str, Any]:
+def _tuning_figures(model: Any, tune: Images, task: Task) -> dict[str, Any]:
+    targets, mask_loss, overlap = tune.targets, 0.0, None
+    if tune.masks is None:
+        logits = predict(model, tune.pixels)
+    else:
+        logits, mask_loss, overlap = tuning_outputs(model, tune.pixels, tune.masks)
     return {
-        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))),
+        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))) + mask_loss,
         "tune_accuracy": float(_accuracy(logits, targets, task)),
         "tune_auroc": mean_auroc(np.asarray(_probabilities(logits, task), np.float64), targets > 0.5),
+        "tune_dice": overlap,
     }
 
 
