@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from edge import __version__
+from edge.imaging.fingerprint import encode_hashes
 from trainer.recipe import load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from trainer.pipeline import Result
+    from trainer.preparation import Prepared
 
 __all__ = ["train"]
 
@@ -49,11 +52,13 @@ Examples:
 def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, seed: int) -> None:
     """Train, prune and quantize a network; leaves RUN with the models and report.html.
 
+    A training that was interrupted goes on when the same command is given again.
+
     Not a medical device: findings are decision support.
     """
     from trainer.preparation import from_data, from_phantoms, prepare
     from trainer.progress import Reporter
-    from trainer.run import check_free, write_run
+    from trainer.run import begin, check_free, write_run
 
     began = time.monotonic()
     recipe = load_recipe(recipe_name)
@@ -74,9 +79,22 @@ def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, se
 
     from trainer.pipeline import train as run_pipeline
 
-    result = run_pipeline(prepared, seed, reporter)
+    kept, again = begin(out, _identity(prepared, seed))
+    if again:
+        reporter.say(f"Going on with the training that was interrupted in {out}")
+    result = run_pipeline(prepared, seed, reporter, kept)
     write_run(out, result.files)
     _conclude(result, prepared.held_out.name, out, time.monotonic() - began)
+
+
+def _identity(prepared: Prepared, seed: int) -> dict[str, Any]:
+    """All that decides what a training gives."""
+    return {
+        "version": __version__,
+        "seed": seed,
+        "recipe": prepared.recipe.model_dump(mode="json"),
+        "data": {part.name: encode_hashes(part.loaded.hashes).hashes for part in prepared.parts},
+    }
 
 
 def _conclude(result: Result, split: str, out: Path, seconds: float) -> None:

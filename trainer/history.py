@@ -25,3 +25,13 @@ class Epoch:
     seconds: float
     dice: float | None = None
     tune_dice: float | None = None
+
+    @property
+    def words(self) -> str:
+        """The figures, for a line of progress."""
+        auroc = "" if self.tune_auroc is None else f"  AUROC {self.tune_auroc:.3f}"
+        answers = f"accuracy {self.tune_accuracy:.3f}{auroc}"
+        if self.tune_dice is not None:
+            answers = f"Dice {self.tune_dice:.3f}"
+        tuning = f"loss {self.tune_loss:.3f}  {answers}"
+        return f"loss {self.loss:.3f}  tuning: {tuning}"

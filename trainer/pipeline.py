@@ -27,23 +27,21 @@ from edge.bundle.manifest import (
     QualityLimits,
     Runtime,
 )
-from edge.errors import BadInputError, ScanwrightError
+from edge.errors import ScanwrightError
 from edge.imaging.fingerprint import encode_hashes
 from edge.imaging.quality import fit_limits
 from edge.inference import ood
 from edge.inference.decision import probabilities
 from edge.inference.prediction import Prediction
-from trainer.backend import keras
 from trainer.compression.pruning import prune, sparsity
 from trainer.compression.quantization import calibration_images, describe, to_float, to_int8
 from trainer.evaluation.decisions import fit_thresholds
 from trainer.evaluation.report import Story, render
 from trainer.evaluation.variants import Variant, judge, operate, run_model
 from trainer.history import Epoch
-from trainer.models import build
+from trainer.learning import Lesson, learn
 from trainer.preparation import Prepared
 from trainer.progress import Reporter
-from trainer.training import Images, Plan, fit
 
 __all__ = ["Result", "train"]
 
@@ -71,19 +69,20 @@ class _Trained:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train(prepared: Prepared, seed: int, reporter: Reporter) -> Result:
+def train(prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
+
+    In the folder ``kept``, if given, is what a training that was killed goes on from.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    keras.utils.set_random_seed(seed)
-    trained = _networks(prepared, seed, reporter)
+    lesson = Lesson(prepared, seed, reporter, kept)
+    trained = _networks(lesson)
     with _timed(trained.seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
-        train_images = Images(prepared.train.pixels, prepared.train.targets)
         images, calibration = calibration_images(
-            train_images, prepared.recipe.compression.calibration_images, seed
+            lesson.train, prepared.recipe.compression.calibration_images, seed
         )
         final = trained.model if trained.pruned is None else trained.pruned
         models = {"float": to_float(trained.model)}
@@ -123,38 +122,24 @@ def train(prepared: Prepared, seed: int, reporter: Reporter) -> Result:
     return Result(files, variants)
 
 
-def _networks(prepared: Prepared, seed: int, reporter: Reporter) -> _Trained:
-    recipe = prepared.recipe
-    train_images, tune_images = (
-        Images(part.pixels, part.targets, part.masks) for part in (prepared.train, prepared.tune)
-    )
-    plan = Plan(
-        stage="float",
-        task=recipe.task,
-        training=recipe.training,
-        augmentation=recipe.augmentation,
-        seed=seed,
-        epochs=recipe.training.epochs,
-        learning_rate=recipe.training.learning_rate,
-    )
-    model = build(recipe.model, prepared.input_shape, len(prepared.labels))
-    if (len(model.outputs) > 1) != (recipe.task == "segmentation"):
-        does = "draws masks, which" if len(model.outputs) > 1 else "draws no masks, but"
-        raise BadInputError(
-            f"model.kind: the network '{recipe.model.kind}' {does} task {recipe.task} "
-            f"{'has none' if len(model.outputs) > 1 else 'needs them; take unet'}"
-        )
-    trained = _Trained(model, None, [])
-    with _timed(trained.seconds, "training"), reporter.epochs("Training", plan.epochs) as after:
-        trained.history += fit(model, train_images, tune_images, plan, lambda e: after(e.epoch, _words(e)))
-    compression = recipe.compression
+def _networks(lesson: Lesson) -> _Trained:
+    compression = lesson.prepared.recipe.compression
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "training"):
+        model, history = learn(lesson)
+    trained = _Trained(model, None, history, seconds)
     if compression.sparsity and compression.pruning_epochs:
         with (
-            _timed(trained.seconds, "pruning"),
-            reporter.epochs("Pruning", compression.pruning_epochs) as after,
+            _timed(seconds, "pruning"),
+            lesson.reporter.epochs("Pruning", compression.pruning_epochs) as after,
         ):
             trained.pruned, history = prune(
-                model, train_images, tune_images, plan, compression, lambda e: after(e.epoch, _words(e))
+                model,
+                lesson.train,
+                lesson.tune,
+                lesson.plan("pruning"),
+                compression,
+                lambda e: after(e.epoch, e.words),
             )
         trained.history += history
     return trained
@@ -269,15 +254,6 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
 
 def _embeddings(predictions: Iterable[Prediction]) -> Any:
     return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
-
-
-def _words(epoch: Epoch) -> str:
-    auroc = "" if epoch.tune_auroc is None else f"  AUROC {epoch.tune_auroc:.3f}"
-    answers = f"accuracy {epoch.tune_accuracy:.3f}{auroc}"
-    if epoch.tune_dice is not None:
-        answers = f"Dice {epoch.tune_dice:.3f}"
-    tuning = f"loss {epoch.tune_loss:.3f}  {answers}"
-    return f"loss {epoch.loss:.3f}  tuning: {tuning}"
 
 
 def _saved(model: Any) -> bytes:

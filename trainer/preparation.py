@@ -16,6 +16,7 @@ from trainer.data.dataset import Dataset, Loaded, load_dataset
 from trainer.data.leaks import Leaks, find_leaks
 from trainer.data.masks import presence
 from trainer.data.phantoms.generate import generate
+from trainer.data.phantoms.outlined import outlined
 from trainer.data.sample import Sample
 from trainer.data.split import partition
 from trainer.evaluation.metrics import one_vs_rest
@@ -128,23 +129,32 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
     samples: list[Sample] = []
     labels: tuple[str, ...] = ()
     for number, (split, count) in enumerate(PHANTOM_COUNTS.items()):
-        images = generate(recipe.phantom, count, seed=seed * len(PHANTOM_COUNTS) + number, size=PHANTOM_SIDE)
+        seed_of_split = seed * len(PHANTOM_COUNTS) + number
+        if recipe.task == "segmentation":
+            found, labels = _outlined(recipe, split, count, seed_of_split)
+            samples += found
+            continue
+        assert recipe.phantom != "cardiac"  # a recipe says so
+        images = generate(recipe.phantom, count, seed=seed_of_split, size=PHANTOM_SIDE)
         labels = images.labels
-        masked = recipe.task == "segmentation"
         samples += [
-            Sample(
-                f"{split}#{index}",
-                () if masked else (labels[label],),
-                split=split,
-                array=pixels,
-                mask=mask if masked else None,
-            )
-            for index, (pixels, mask, label) in enumerate(
-                zip(images.images, images.masks, images.truth, strict=True)
-            )
+            Sample(f"{split}#{index}", (labels[label],), split=split, array=pixels)
+            for index, (pixels, label) in enumerate(zip(images.images, images.truth, strict=True))
         ]
     task: Task = "segmentation" if recipe.task == "segmentation" else "single-label"
     return Dataset(samples, labels, task, Path(f"{recipe.phantom}-phantoms"))
+
+
+def _outlined(recipe: Recipe, split: str, count: int, seed: int) -> tuple[list[Sample], tuple[str, ...]]:
+    size = recipe.input.height or PHANTOM_SIDE
+    images = outlined(recipe.phantom, count, seed, size)
+    samples = [
+        Sample(f"{split}#{index}", (), split=split, array=pixels, mask=mask, patient=f"{split} {patient}")
+        for index, (pixels, mask, patient) in enumerate(
+            zip(images.images, images.masks, images.patient, strict=True)
+        )
+    ]
+    return samples, images.labels
 
 
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:

@@ -17,9 +17,11 @@ __all__ = [
     "Augmentation",
     "Compression",
     "DecisionAims",
+    "Distillation",
     "InputSize",
     "ModelSpec",
     "Recipe",
+    "Teacher",
     "Training",
     "load_recipe",
     "recipe_names",
@@ -68,6 +70,18 @@ class Augmentation(Contract):
     gamma: Share = 0.15
     noise: Share = Field(default=0.02, description="standard deviation, share of the full range")
     speckle: Share = Field(default=0.0, description="standard deviation of multiplicative noise")
+    exposure: float = Field(
+        default=0.0,
+        ge=0,
+        le=4,
+        description="X-ray: up to so many times the dose or its inverse, with its noise",
+    )
+    grid: Share = Field(default=0.0, description="X-ray: contrast of an anti-scatter grid's lines")
+    blur: float = Field(default=0.0, ge=0, le=8, description="standard deviation of a Gaussian, pixels")
+    gain: Share = Field(default=0.0, description="ultrasound: error of the gain along the depth")
+    shadow: Share = Field(
+        default=0.0, description="ultrasound: width of a shadow cast downwards, share of the image's"
+    )
     erase: Share = Field(default=0.0, description="side of a blanked square, share of the image's")
 
 
@@ -88,10 +102,33 @@ class Training(Contract):
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     mixup: float = Field(default=0.0, ge=0, description="alpha of the Beta distribution; 0 is off")
     class_weights: bool = True
+    head_epochs: int = Field(
+        default=0, ge=0, description="first epochs in which only the head learns, to spare published weights"
+    )
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="moving average of weights"
     )
     patience: int = Field(default=12, ge=1, description="epochs without a better tuning loss before stopping")
+
+
+class Teacher(Contract):
+    """A network that is trained first, for the one that ships to learn from."""
+
+    model: ModelSpec
+    epochs: int = Field(ge=1, le=10000)
+    learning_rate: float = Field(gt=0)
+    head_epochs: int = Field(default=0, ge=0)
+
+
+class Distillation(Contract):
+    """An ensemble of teachers, whose mean probabilities the shipped network learns (Hinton et al. 2015).
+
+    Teachers and student see the same augmented images (Beyer et al. 2022). The ensemble costs time in
+    training and none on the cart.
+    """
+
+    teachers: Annotated[tuple[Teacher, ...], Field(min_length=1, max_length=16)]
+    label_share: Share = Field(default=0.0, description="of the targets; the rest is the teachers'")
 
 
 class Compression(Contract):
@@ -125,7 +162,7 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound"] = Field(
+    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
         default="chest", description="what to generate without --data"
     )
     ejection_fraction: Label | None = Field(
@@ -140,6 +177,7 @@ class Recipe(Contract):
     model: ModelSpec = ModelSpec()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
+    distillation: Distillation | None = None
     compression: Compression = Compression()
     decision: DecisionAims = DecisionAims()
 
@@ -147,6 +185,10 @@ class Recipe(Contract):
     def _fits_task(self) -> Recipe:
         if self.task == "segmentation" and self.training.mixup:
             raise ValueError("training.mixup: masks are not mixed; leave it out")
+        if self.task == "segmentation" and self.distillation:
+            raise ValueError("distillation: teachers teach labels, not masks; leave it out")
+        if self.task != "segmentation" and self.phantom == "cardiac":
+            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
         if self.task != "segmentation" and self.ejection_fraction is not None:
             raise ValueError("ejection_fraction: only a segmentation has one")
         return self

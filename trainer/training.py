@@ -1,4 +1,4 @@
-"""The optimization of a network: batches, loss, schedule, early stopping."""
+"""The optimization of a network: batches, loss, schedule, early stopping, and going on after a kill."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Task
 from trainer.augmentation import augment, mixup, scaled
+from trainer.averaging import MovingAverage
 from trainer.backend import keras, tf
+from trainer.checkpoint import Checkpoint, Progress
 from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
@@ -41,8 +43,11 @@ class Images:
 class Plan:
     """One stage of training.
 
-    ``teacher`` is a network whose probabilities replace the labels (Hinton et al. 2015). ``callbacks`` are
-    Keras callbacks; ``eligible_from`` is the first epoch whose weights may be kept as the best.
+    ``teacher``, a network or another callable that gives logits, has its probabilities learned from in place
+    of the labels (Hinton et al. 2015); ``label_share`` of the targets stays the labels'. For the first
+    ``head_epochs`` only the head learns. ``callbacks`` are Keras callbacks; ``eligible_from`` is the first
+    epoch whose weights may be kept as the best. With a ``checkpoint`` a killed stage goes on from its last
+    whole epoch, and a finished one is not done again.
     """
 
     stage: str
@@ -53,8 +58,11 @@ class Plan:
     epochs: int
     learning_rate: float
     teacher: Any = None
+    label_share: float = 0.0
+    head_epochs: int = 0
     callbacks: tuple[Any, ...] = ()
     eligible_from: int = 1
+    checkpoint: Checkpoint | None = None
 
 
 def fit(
@@ -63,28 +71,38 @@ def fit(
     """Train ``model`` in place and leave it with the weights of the epoch that had the least tuning loss.
 
     Stops early after ``plan.training.patience`` epochs without a better tuning loss. ``on_epoch`` is called
-    after each epoch.
+    after each epoch. A model made under a ``tf.distribute`` strategy is trained by all its replicas, each on
+    its share of every batch.
     """
-    batch = min(plan.training.batch_size, len(train.pixels))
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    batch = min(plan.training.batch_size, len(train.pixels)) // replicas * replicas
     steps = len(train.pixels) // batch
-    batches = _batches(train, batch, plan)
-    optimizer = _optimizer(plan.training)
-    optimizer.build(model.trainable_variables)
-    step = _train_step(model, optimizer, _class_weights(train.targets, plan), plan)
-    average = _MovingAverage(model, plan.training.average_decay)
-    best, best_weights, since_best = math.inf, model.get_weights(), 0
-    history: list[Epoch] = []
+    with strategy.scope():
+        optimizer = _optimizer(plan.training)
+        optimizer.build(model.trainable_variables)
+    step = _train_step(model, optimizer, train, plan)
+    average = MovingAverage(model, plan.training.average_decay)
+    progress = Progress(model, optimizer, average, plan.checkpoint)
+    for past in progress.history:
+        on_epoch(past)
     for callback in plan.callbacks:
         callback.set_model(model)
         callback.on_train_begin()
-    for epoch in range(1, plan.epochs + 1):
+    for epoch in range(len(progress.history) + 1, plan.epochs + 1):
+        if progress.finished:
+            break
         began = time.perf_counter()
+        # An epoch's order and changes depend on the seed and its number alone, also after a kill.
+        order = np.random.default_rng([plan.seed, epoch]).permutation(len(train.pixels))
         sums = np.zeros(3)
-        for number, (images, *targets) in enumerate(batches):
-            optimizer.learning_rate.assign(
-                _learning_rate(plan, (epoch - 1) * steps + number, plan.epochs * steps)
+        for number in range(steps):
+            done = (epoch - 1) * steps + number
+            optimizer.learning_rate.assign(_learning_rate(plan, done, plan.epochs * steps))
+            indices = tf.constant(order[number * batch : (number + 1) * batch])
+            sums += np.asarray(
+                step(indices, tf.constant([plan.seed, done], tf.int64), epoch <= plan.head_epochs)
             )
-            sums += np.asarray(step(images, *targets))
             average.update()
         for callback in plan.callbacks:
             callback.on_epoch_end(batch=steps - 1)
@@ -101,16 +119,12 @@ def fit(
             dice=None if train.masks is None else float(sums[2] / steps),
             **figures,
         )
-        history.append(record)
         on_epoch(record)
-        if epoch < plan.eligible_from:
-            continue
-        if record.tune_loss < best:
-            best, best_weights, since_best = record.tune_loss, weights, 0
-        elif (since_best := since_best + 1) >= plan.training.patience:
-            break
-    model.set_weights(best_weights)
-    return history
+        if epoch >= plan.eligible_from:
+            progress.judge(record.tune_loss, weights)
+        progress.save(record, epoch == plan.epochs or progress.since_best >= plan.training.patience)
+    model.set_weights(progress.best_weights)
+    return progress.history
 
 
 def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[np.float32]:
@@ -122,46 +136,26 @@ def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[
     return np.concatenate(parts)
 
 
-def _batches(train: Images, batch: int, plan: Plan) -> Any:
-    """Shuffled, augmented, scaled batches; full ones only, as a rest of two would upset the batch norms."""
-    images, labels = tf.constant(train.pixels), tf.constant(train.targets)
+def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
+    """One optimization step as a function of image indices ``[batch]``, a seed ``[2]`` and whether only the
+    head learns; gives the mean loss and accuracy, and the masks' Dice, 0 without any."""
     masks = None if train.masks is None else tf.constant(train.masks)
-    smoothing = plan.training.label_smoothing
-
-    def make(indices: Any, seed: Any) -> tuple[Any, ...]:
-        pixels = augment(tf.gather(images, indices), plan.augmentation, seed)
-        targets, drawn = tf.gather(labels, indices), None
-        if masks is not None:
-            moved = tf.gather(masks, indices)
-            targets, drawn = mask_targets(moved, train.targets.shape[1], plan.augmentation, seed)
-        if smoothing:
-            rest = 1.0 / train.targets.shape[1] if plan.task == "single-label" else 0.5
-            targets = targets * (1.0 - smoothing) + rest * smoothing
-        pixels = scaled(pixels)
-        if drawn is not None:
-            return pixels, targets, drawn
-        if plan.training.mixup:
-            pixels, targets = mixup(pixels, targets, plan.training.mixup, seed)
-        return pixels, targets
-
-    count = len(train.pixels)
-    indices = tf.data.Dataset.range(count).shuffle(count, seed=plan.seed).batch(batch, drop_remainder=True)
-    seeds = tf.data.Dataset.random(seed=plan.seed, rerandomize_each_iteration=True).batch(2)
-    return tf.data.Dataset.zip(indices, seeds).map(make, num_parallel_calls=2).prefetch(2)
-
-
-def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> Any:
+    data = Images(tf.constant(train.pixels), tf.constant(train.targets), masks)
+    class_weights = _class_weights(train.targets, plan)
+    strategy, training = model.distribute_strategy, plan.training
+    replicas = strategy.num_replicas_in_sync
     decayed = [v for v in model.trainable_variables if "kernel" in v.name]
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
-    penalty = plan.training.weight_decay if plan.training.optimizer != "adamw" else 0.0
+    penalty = training.weight_decay if training.optimizer != "adamw" else 0.0
+    head = model.get_layer("logits").trainable_variables
 
-    def step(images: Any, targets: Any, masks: Any = None) -> Any:
-        if plan.teacher is not None:
-            taught, drawn = split_outputs(plan.teacher(images, training=False))
-            targets = _probabilities(taught, plan.task)
-            masks = None if drawn is None else tf.nn.softmax(drawn)
+    def replica_step(indices: Any, seed: Any, head_only: bool) -> tuple[Any, ...]:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        share = tf.shape(indices)[0] // replicas
+        mine = indices[replica * share : (replica + 1) * share]
+        images, targets, masks = _batch(data, mine, seed + tf.cast(replica, tf.int64), plan)
         with tf.GradientTape() as tape:
-            logits, drawn = split_outputs(model(images, training=True))
+            logits, drawn = split_outputs(model(images, training=not head_only))
             losses = _losses(logits, targets, plan.task)
             loss = tf.reduce_mean(losses * _sample_weights(targets, class_weights, plan.task))
             if masks is not None:
@@ -169,12 +163,38 @@ def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> A
             total = loss
             if penalty:
                 total = loss + penalty * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
-        gradients = tape.gradient(total, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+            total = total / replicas
+        learning = head if head_only else model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(total, learning), learning, strict=True))
         overlap = tf.constant(0.0) if masks is None else dice(drawn, masks)
-        return tf.stack([loss, _accuracy(logits, targets, plan.task), overlap])
+        return loss, _accuracy(logits, targets, plan.task), overlap
+
+    def step(indices: Any, seed: Any, head_only: bool) -> Any:
+        results = strategy.run(replica_step, args=(indices, seed, head_only))
+        return tf.stack([strategy.reduce("MEAN", result, axis=None) for result in results])
 
     return tf.function(step, reduce_retracing=True)
+
+
+def _batch(data: Images, indices: Any, seed: Any, plan: Plan) -> tuple[Any, Any, Any]:
+    """Augmented and scaled images, and what they should give: labels and, in a segmentation, masks."""
+    images = scaled(augment(tf.gather(data.pixels, indices), plan.augmentation, seed))
+    targets: Any = tf.gather(data.targets, indices)
+    masks: Any = None
+    if data.masks is not None:
+        moved = tf.gather(data.masks, indices)
+        targets, masks = mask_targets(moved, data.targets.shape[1], plan.augmentation, seed)
+    if plan.training.label_smoothing:
+        rest = 1.0 / data.targets.shape[1] if plan.task == "single-label" else 0.5
+        targets = targets * (1.0 - plan.training.label_smoothing) + rest * plan.training.label_smoothing
+    if plan.training.mixup:
+        images, targets = mixup(images, targets, plan.training.mixup, seed)
+    if plan.teacher is not None:
+        logits, drawn = split_outputs(plan.teacher(images, training=False))
+        keep, take = plan.label_share, 1.0 - plan.label_share
+        targets = keep * targets + take * _probabilities(logits, plan.task)
+        masks = None if drawn is None else keep * masks + take * tf.nn.softmax(drawn)
+    return images, targets, masks
 
 
 def _losses(logits: Any, targets: Any, task: Task) -> Any:
@@ -246,46 +266,3 @@ def _learning_rate(plan: Plan, step: int, steps: int) -> float:
     if plan.training.schedule == "constant":
         return plan.learning_rate
     return plan.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-class _MovingAverage:
-    """Exponential moving average of what a model has learned; inside ``with`` the model has it.
-
-    The statistics of batch normalization belong to the weights they were taken with, so they are averaged
-    too: averaged weights under the last few batches' statistics give results that jump from epoch to epoch.
-    """
-
-    def __init__(self, model: Any, decay: float) -> None:
-        learned = [v for v in model.variables if v.trainable or "/moving_" in v.name]
-        self.variables = learned if decay else []
-        self.shadows = [tf.Variable(v, trainable=False) for v in self.variables]
-        self.decay = decay
-        self.updates = 0
-        self.update_shadows = tf.function(self._update_shadows)
-
-    def update(self) -> None:
-        """Take the weights after a step in; early on with less memory, so that the start is forgotten."""
-        if self.variables:
-            self.updates += 1
-            self.update_shadows(
-                tf.constant(min(self.decay, self.updates / (self.updates + 10.0)), tf.float32)
-            )
-
-    def _update_shadows(self, decay: Any) -> None:
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            shadow.assign(decay * shadow + (1.0 - decay) * variable)
-
-    def __enter__(self) -> None:
-        # What pruning has set to nothing stays nothing, whatever it was earlier.
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            shadow.assign(tf.where(variable == 0.0, 0.0, shadow))
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            kept = variable.numpy()
-            variable.assign(shadow)
-            shadow.assign(kept)

@@ -71,6 +71,7 @@ def prune(
             epochs=epochs,
             learning_rate=compression.pruning_learning_rate,
             teacher=model,
+            head_epochs=0,
             callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
             eligible_from=min(epochs, -(-(ramp + steps) // steps)),
         ),
