@@ -56,11 +56,8 @@ def _foreground_mean(values: Floats) -> Floats:
 
 
 def image_dice(counts: Counts) -> Floats:
-    """Dice of each image ``[n]``, the mean over its classes but the background.
-
-    An image with nothing to find in which nothing was found has 1, as it is right.
-    """
-    return np.nan_to_num(_foreground_mean(_overlaps(counts)[0]), nan=1.0)
+    """Dice of each image and class but the background, ``[n, K - 1]``; NaN where neither side has it."""
+    return _overlaps(counts)[0][:, 1:]
 
 
 def overlap_intervals(

@@ -19,7 +19,7 @@ from edge.inference.ood import OodModel
 from edge.inference.prediction import Prediction
 from edge.inference.predictor import Predictor
 from trainer.evaluation.decisions import fit_temperature
-from trainer.evaluation.masks import confusions, overlap_intervals
+from trainer.evaluation.masks import confusions, image_dice, overlap_intervals
 from trainer.evaluation.metrics import summarize, variant_metrics
 from trainer.preparation import Part
 
@@ -33,7 +33,8 @@ class Variant:
     """One exported file and its held-out results, calibrated by its own ``temperature``.
 
     ``summary`` has the keys of ``evaluate --json``; ``probabilities`` is ``[n, K]``; ``masks`` of a
-    segmentation are class indices ``[n, H, W]``, and ``predictions`` then have none.
+    segmentation are class indices ``[n, H, W]``, and ``predictions`` then have none; ``dice`` is
+    :func:`trainer.evaluation.masks.image_dice` of them.
     """
 
     file: str
@@ -44,6 +45,7 @@ class Variant:
     metrics: VariantMetrics
     summary: dict[str, Any]
     masks: NDArray[np.uint8] | None = None
+    dice: Floats | None = None
 
     @property
     def gzip_bytes(self) -> int:
@@ -102,9 +104,8 @@ def judge(
         seed=seed,
     )
     summary = summarize(scores, held_out.truth, manifest.labels, manifest.task, negative)
-    if masks is not None:
-        metrics = _with_overlap(metrics, masks, held_out, seed)
-    return Variant(file, model, temperature, scores, predictions, metrics, summary, masks), tuning
+    variant = Variant(file, model, temperature, scores, predictions, metrics, summary)
+    return variant if masks is None else _with_masks(variant, masks, held_out, seed), tuning
 
 
 def _without_masks(
@@ -119,10 +120,9 @@ def _without_masks(
     return kept, np.stack(masks) if masks else None
 
 
-def _with_overlap(
-    metrics: VariantMetrics, masks: NDArray[np.uint8], held_out: Part, seed: int
-) -> VariantMetrics:
+def _with_masks(variant: Variant, masks: NDArray[np.uint8], held_out: Part, seed: int) -> Variant:
     assert held_out.masks is not None
+    metrics = variant.metrics
     counts = confusions(masks, held_out.masks, len(held_out.labels))
     groups = [sample.group for sample in held_out.loaded.samples]
     dice, iou = overlap_intervals(counts, groups, held_out.labels, seed)
@@ -130,7 +130,8 @@ def _with_overlap(
         label: own.model_copy(update={"dice": dice.per_class[label], "iou": iou.per_class[label]})
         for label, own in metrics.per_class.items()
     }
-    return metrics.model_copy(update={"dice": dice.mean, "iou": iou.mean, "per_class": per_class})
+    metrics = metrics.model_copy(update={"dice": dice.mean, "iou": iou.mean, "per_class": per_class})
+    return replace(variant, metrics=metrics, masks=masks, dice=image_dice(counts))
 
 
 def operate(
