@@ -42,8 +42,9 @@ class Lesson:
         self.prepared, self.seed, self.reporter = prepared, seed, reporter
         self.strategy = strategy or tf.distribute.get_strategy()
         self._kept = kept
-        self.train = Images(prepared.train.pixels, prepared.train.targets)
-        self.tune = Images(prepared.tune.pixels, prepared.tune.targets)
+        self.train, self.tune = (
+            Images(part.pixels, part.targets, part.masks) for part in (prepared.train, prepared.tune)
+        )
 
     def plan(self, stage: str, **changes: Any) -> Plan:
         """The recipe's plan for a stage of this name, with changes."""
@@ -73,13 +74,15 @@ class Lesson:
         """A network for the data, not trained on it yet.
 
         Raises:
-            BadInputError: see :func:`trainer.models.build`; or it draws masks.
+            BadInputError: see :func:`trainer.models.build`; or whether it draws masks does not fit the task.
         """
         with self.strategy.scope():
             model = build(spec, self.prepared.input_shape, len(self.prepared.labels))
-        if len(model.outputs) > 1:
+        draws = len(model.outputs) > 1
+        if draws != (self.prepared.recipe.task == "segmentation"):
             raise BadInputError(
-                f"model.kind: the network '{spec.kind}' draws masks; this version trains classifiers only"
+                f"model.kind: the network '{spec.kind}' "
+                + ("draws masks; only a segmentation has them" if draws else "draws no masks; take 'unet'")
             )
         return model
 

@@ -6,7 +6,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -137,6 +137,7 @@ def _networks(lesson: Lesson) -> _Trained:
         ):
             trained.pruned, history = prune(
                 model,
+                model,
                 lesson.train,
                 lesson.tune,
                 lesson.plan("pruning"),
@@ -209,6 +210,7 @@ def _draft(prepared: Prepared, seed: int, model: bytes, calibration: Calibration
         outputs=outputs,
         decision=Decision(negative_label=recipe.negative_label, thresholds={}),
         quality=QualityLimits(),
+        ejection_fraction=recipe.ejection_fraction,
         runtime=Runtime(operators=(), min_version=""),
         target=UNASSIGNED,
         provenance=Provenance(
@@ -253,7 +255,7 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
     }
 
 
-def _embeddings(predictions: list[Prediction]) -> Any:
+def _embeddings(predictions: Iterable[Prediction]) -> Any:
     return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
 
 
