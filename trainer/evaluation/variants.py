@@ -15,7 +15,7 @@ from edge.bundle.manifest import Manifest, VariantMetrics
 from edge.bundle.steps import Grayscale, Resize, Rgb
 from edge.imaging.frame import Frame
 from edge.inference.decision import decide, probabilities
-from edge.inference.ood import OodModel
+from edge.inference.ood import OodModel, layout
 from edge.inference.prediction import Prediction
 from edge.inference.predictor import Predictor
 from trainer.evaluation.decisions import fit_temperature
@@ -69,7 +69,10 @@ def run_model(model: bytes, manifest: Manifest, part: Part) -> list[Prediction]:
     nothing_left_to_do = (Grayscale() if manifest.input.channels == 1 else Rgb(), size)
     predictor = Predictor.from_model(model, manifest.model_copy(update={"steps": nothing_left_to_do}))
     return [
-        predictor.predict(Frame(pixels=pixels, identity="", study="", source="training"))
+        replace(
+            predictor.predict(Frame(pixels=pixels, identity="", study="", source="training")),
+            layout=layout(pixels),
+        )
         for pixels in part.loaded.pixels
     ]
 
