@@ -70,7 +70,7 @@ def package(
     model = _member(run, "int8.tflite").read_bytes()
     _check_quantization(run, metrics, len(model))
     used = operators(model, str(run / "int8.tflite"))
-    check_target(used, target)
+    check_target(used, target, str(run / "int8.tflite"))
     changes = {
         "name": name or draft.name,
         "version": version or draft.version,
