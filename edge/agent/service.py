@@ -280,16 +280,8 @@ class Agent:
 
         url = config.url
         if isinstance(url, str) and "://" not in url and not url.startswith("/dev/"):
-            return VideoFile(config.name, Path(url), config.every, self._seen)
-        return LiveCapture(
-            config.name,
-            url,
-            config.every,
-            open_timeout_s=config.open_timeout_s,
-            read_timeout_s=config.read_timeout_s,
-            retry_s=config.retry_s,
-            silence_s=self._config.study_silence_s,
-        )
+            return VideoFile(config, Path(url), self._seen)
+        return LiveCapture(config, self._config.study_silence_s)
 
     def _seen(self, key: str) -> bool:
         return self.store.seen(self._identity.mark(key))
