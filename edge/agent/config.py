@@ -69,6 +69,11 @@ class CaptureSource(Contract):
         description="the picture is an ultrasound machine's screen: cut it to the scan, or give no result",
     )
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it ends: a file, no camera and no stream."""
+        return isinstance(self.url, str) and "://" not in self.url and not self.url.startswith("/dev/")
+
 
 class DicomSource(Contract):
     """A DICOM storage SCP that modalities send images to (C-STORE)."""
@@ -177,7 +182,10 @@ class AgentConfig(Contract):
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )
-    overlays: Literal["never", "positive", "always"] = "never"
+    overlays: Literal["never", "demand", "positive", "always"] = Field(
+        default="never",
+        description="heat maps by MQTT: none, those the command 'overlay' asks for, or by themselves too",
+    )
     language: Literal["en", "zh", "fr", "es", "ar"] = "en"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -113,5 +114,5 @@ def test_a_stream_gives_frames_and_is_taken_again_after_its_server_was_killed(
     frames = [item for item in items if isinstance(item, Frame)]
     assert {frame.pixels.shape for frame in frames} == {shape}
     assert {frame.reason for frame in frames} == {None}
-    assert all((a.pixels != b.pixels).any() for a, b in zip(frames, frames[1:], strict=False))
+    assert all((a.pixels != b.pixels).any() for a, b in pairwise(frames))
     assert len({frame.study for frame in frames}) == 1
