@@ -55,6 +55,14 @@ class ModelSpec(Contract):
     pretrained: str | None = Field(
         default=None, description="'imagenet' for published weights, or a file of them, where there are any"
     )
+    blocks: int | None = Field(
+        default=None, ge=1, description="efficientnet-lite0: only the first so many of its 16 blocks"
+    )
+    frozen: int = Field(
+        default=0,
+        ge=0,
+        description="efficientnet-lite0: so many first blocks keep the weights they start with",
+    )
 
 
 class Augmentation(Contract):
