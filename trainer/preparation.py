@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from trainer.evaluation.metrics import one_vs_rest
 from trainer.progress import Reporter
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "prepare", "resolve"]
+__all__ = ["PHANTOM_COUNTS", "Part", "Prepared", "from_data", "from_phantoms", "prepare", "resolve"]
 
 NEGATIVE_NAMES = (
     *("normal", "negative", "healthy", "none", "background"),
@@ -119,12 +120,19 @@ def from_data(data: Path, recipe: Recipe) -> Dataset:
     return load_dataset(data, recipe.labels)
 
 
-def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
-    """Generated images of the recipe's kind, with their own train, val and test splits."""
+def from_phantoms(
+    recipe: Recipe,
+    seed: int,
+    advance: Callable[[], object] = lambda: None,
+    counts: Mapping[str, int] = PHANTOM_COUNTS,
+) -> Dataset:
+    """Generated images of the recipe's kind and size, ``counts`` of each split; ``advance`` is called after
+    each."""
     samples: list[Sample] = []
     labels: tuple[str, ...] = ()
-    for number, (split, count) in enumerate(PHANTOM_COUNTS.items()):
-        images = generate(recipe.phantom, count, seed=seed * len(PHANTOM_COUNTS) + number, size=PHANTOM_SIDE)
+    size = recipe.input.height or PHANTOM_SIDE
+    for number, (split, count) in enumerate(counts.items()):
+        images = generate(recipe.phantom, count, seed * len(counts) + number, size, advance)
         labels = images.labels
         samples += [
             Sample(f"{split}#{index}", (labels[label],), split=split, array=pixels)

@@ -20,6 +20,7 @@ __all__ = [
     "Distillation",
     "InputSize",
     "ModelSpec",
+    "PhantomKind",
     "Recipe",
     "Teacher",
     "Training",
@@ -27,6 +28,10 @@ __all__ = [
     "recipe_names",
 ]
 
+PhantomKind = Literal[
+    "chest", "pneumonia", "covid", "ultrasound", "cardiac", "lung-ct", "brain-mri", "fracture", "eeg"
+]
+"""What :mod:`trainer.data.phantoms` generates."""
 Side = Annotated[int, Field(ge=8, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -162,9 +167,7 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound"] = Field(
-        default="chest", description="what to generate without --data"
-    )
+    phantom: PhantomKind = Field(default="chest", description="what to generate without --data")
     input: InputSize = InputSize()
     steps: tuple[Step, ...] = Field(
         default=(), description="before the final resize, which the trainer adds from the input size"

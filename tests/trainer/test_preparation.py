@@ -136,9 +136,8 @@ def test_a_general_recipe_is_named_after_the_data_a_particular_one_keeps_its_nam
     assert prepare(load_recipe("chest-xray"), data, 0, QUIET).name == "chest-xray"
 
 
-def test_phantoms_say_that_they_are(monkeypatch: pytest.MonkeyPatch, classifier: Recipe) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(classifier, seed=0)
+def test_phantoms_say_that_they_are(classifier: Recipe) -> None:
+    dataset = from_phantoms(classifier, seed=0, counts={"train": 8, "val": 4, "test": 4})
     assert dataset.splits == ("train", "val", "test")
     prepared = prepare(classifier, dataset, 0, QUIET, generated=True)
     assert "knows nothing of patients" in prepared.recipe.intended_use.statement
