@@ -19,6 +19,7 @@ from edge.inference.decision import decide
 from edge.inference.predictor import Predictor
 from edge.inference.tflite import TFLiteEngine
 from trainer.packaging.operators import NEWEST_VERSIONS, OLDEST, OLDEST_VERSIONS
+from trainer.recipe import recipe_names
 
 ROOT = Path(__file__).parents[2]
 OLDER = ROOT / ".venv-tflite-runtime" / "bin" / "python"
