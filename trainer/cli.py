@@ -75,7 +75,7 @@ def train(
 
     Not a medical device: findings are decision support.
     """
-    from trainer.preparation import from_data, from_phantoms, prepare
+    from trainer.preparation import PHANTOM_COUNTS, from_data, from_phantoms, prepare
     from trainer.progress import Reporter
     from trainer.run import begin, check_free, write_run
 
@@ -84,8 +84,10 @@ def train(
     check_free(out)
     reporter = Reporter()
     if data is None:
-        reporter.say(f"Generating {recipe.phantom} phantoms")
-    dataset = from_phantoms(recipe, seed) if data is None else from_data(data, recipe)
+        with reporter.bar(f"Generating {recipe.phantom} phantoms", sum(PHANTOM_COUNTS.values())) as advance:
+            dataset = from_phantoms(recipe, seed, advance)
+    else:
+        dataset = from_data(data, recipe)
     prepared = prepare(recipe, dataset, seed, reporter, epochs=epochs, generated=data is None)
     if prepared.unreadable:
         count, first = len(prepared.unreadable), prepared.unreadable[0]
