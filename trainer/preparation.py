@@ -33,6 +33,7 @@ PHANTOM_COUNTS = {"train": 600, "val": 80, "test": 120}
 LEAST_SIDE = 16
 LEAST_BATCH, BATCHES_AN_EPOCH = 8, 40
 GENERIC = "classifier"
+COMPRESSION_EPOCHS = ("channel_epochs", "pruning_epochs", "quantization_epochs")
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
     """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's, and fewer of them shorten the pruning, too.
+    ``epochs`` replaces the recipe's, and fewer of them shorten the compression, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data, or the data has masks.
@@ -159,8 +160,9 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
         epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
     else:
         share = epochs / training.epochs
-        shorter = min(compression.pruning_epochs, max(1, round(compression.pruning_epochs * share)))
-        compression = compression.model_copy(update={"pruning_epochs": shorter})
+        stages = {name: getattr(compression, name) for name in COMPRESSION_EPOCHS}
+        shorter = {name: min(own, max(1, round(own * share))) for name, own in stages.items()}
+        compression = compression.model_copy(update=shorter)
     training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={

@@ -12,6 +12,10 @@ import yaml
 
 from edge.bundle.manifest import Interval, Manifest
 from trainer.evaluation import plots
+from trainer.evaluation.costs import Costs, compression_costs, within_budget
+from trainer.evaluation.markup import row as _row
+from trainer.evaluation.markup import section as _section
+from trainer.evaluation.markup import table as _table
 from trainer.evaluation.metrics import one_vs_rest, positive_class
 from trainer.evaluation.pictures import Picture, examples, mistakes, picture
 from trainer.evaluation.variants import Operating, Variant
@@ -42,7 +46,7 @@ class Story:
     variants: dict[str, Variant]
     history: list[Epoch]
     operating: Operating
-    sparsity: float
+    costs: Costs
 
     @property
     def int8(self) -> Variant:
@@ -57,6 +61,7 @@ def render(story: Story) -> str:
         _head(story),
         _tiles(story),
         _variants(story),
+        *([within_budget(story.costs.budget, story.costs.tried)] if story.costs.budget else []),
         _classes(story),
         _curves(story),
         _pictures(story),
@@ -128,15 +133,28 @@ def _variants(story: Story) -> str:
         )
         rows.append(_row(cells, chosen=name == "int8"))
     heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip")
+    costs, compression = story.costs, story.prepared.recipe.compression
     pruned = (
-        f"{story.sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better "
-        "on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8."
-        if story.sparsity
-        else "This model is not pruned."
+        f"{costs.sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better "
+        "on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8 "
+        "and from fewer channels."
+        if costs.sparsity
+        else "No weights are pruned."
+    )
+    channels = (
+        f" {compression.channels:.1%} of the channels are left, which makes the network smaller and faster."
+        if compression.channels < 1
+        else ""
+    )
+    learned = (
+        " It has learned with its weights rounded to int8 (quantization-aware training)."
+        if compression.method == "quantization-aware"
+        else ""
     )
     return _section(
         "Float, pruned and int8",
-        _table(heads, rows) + f'<p class="soft">{pruned} ECE: expected calibration error.</p>',
+        _table(heads, rows) + f'<p class="soft">{pruned}{channels}{learned} ECE: expected calibration '
+        "error.</p>" + compression_costs(costs),
     )
 
 
@@ -319,20 +337,6 @@ def _origin(story: Story) -> str:
         f'<p class="soft">Seed {provenance.seed} · {escape(tools)}</p>'
         f"<details><summary>Recipe, as resolved</summary><pre>{escape(recipe)}</pre></details>",
     )
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>\n"
-
-
-def _table(heads: Sequence[str], rows: Iterable[str]) -> str:
-    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
-    return f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-
-
-def _row(cells: Sequence[str], chosen: bool = False) -> str:
-    mark = ' class="chosen"' if chosen else ""
-    return f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
 def _list(items: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from trainer.evaluation.decisions import fit_temperature
 from trainer.evaluation.metrics import summarize, variant_metrics
 from trainer.preparation import Part
 
-__all__ = ["Operating", "Variant", "judge", "operate", "run_model"]
+__all__ = ["Operating", "Variant", "judge", "operate", "run_model", "tuning_figures"]
 
 Floats = NDArray[np.float64]
 
@@ -72,6 +72,13 @@ def run_model(model: bytes, manifest: Manifest, part: Part) -> list[Prediction]:
         predictor.predict(Frame(pixels=pixels, identity="", study="", source="training"))
         for pixels in part.loaded.pixels
     ]
+
+
+def tuning_figures(model: bytes, manifest: Manifest, tune: Part) -> tuple[float | None, float | None]:
+    """AUROC and accuracy of a model on the tuning part, None where undefined."""
+    scores = probabilities(np.stack([p.logits for p in run_model(model, manifest, tune)]), manifest)
+    figures = summarize(scores, tune.truth, manifest.labels, manifest.task, manifest.decision.negative_label)
+    return figures["auroc"], figures["accuracy"]
 
 
 def judge(

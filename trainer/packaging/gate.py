@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge.errors import ScanwrightError
-from edge.schema import Contract
+from trainer.evaluation.layers import LayerError
 from trainer.evaluation.paired import Drop, Drops
 
 __all__ = [
     "HARD_LIMIT",
     "SENSITIVITY_TOLERANCE",
     "TOLERANCE",
-    "LayerError",
     "check_drops",
 ]
 
@@ -32,19 +31,6 @@ NAMED = 3
 """Layers that a refusal names."""
 
 FIGURES: dict[str, str] = {"auroc": "AUROC", "dice": "Dice", "sensitivity": "sensitivity"}
-
-
-class LayerError(Contract):
-    """How far a layer's int8 output is from the float one, on tuning images.
-
-    ``added`` is what the layer itself adds and ``error`` what has come together there: root mean square of
-    the difference over the standard deviation of the float output.
-    """
-
-    layer: str
-    operator: str
-    added: float
-    error: float
 
 
 def check_drops(

@@ -15,9 +15,10 @@ from edge.bundle.target import target as find_target
 from edge.errors import BadInputError, ScanwrightError
 from edge.inference.predictor import Predictor, replay
 from edge.schema import parse, read
+from trainer.evaluation.layers import LayerError
 from trainer.evaluation.paired import Drop, Drops
 from trainer.packaging.card import model_card
-from trainer.packaging.gate import LayerError, check_drops
+from trainer.packaging.gate import check_drops
 from trainer.packaging.operators import check_target, least_version, operators
 from trainer.packaging.sbom import bill_of_materials
 from trainer.packaging.vectors import golden

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from edge.errors import ScanwrightError
+from trainer.evaluation.layers import LayerError
 from trainer.evaluation.paired import Drop, Drops, LabelDrops
-from trainer.packaging.gate import LayerError, check_drops
+from trainer.packaging.gate import check_drops
 
 
 def drop(before: float, after: float, certainty: float = 1.0) -> Drop:
