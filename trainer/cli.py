@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,8 +60,25 @@ Examples:
     help="Search for the best int8 model within size, transfer (compressed size) and latency, for so many "
     "minutes (10 unless given). Latency is measured here and estimated for the target.",
 )
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 20),
+    help="First cross-validate on so many parts of the images that are not held out.",
+)
+@click.option(
+    "--distribute",
+    type=click.Choice(["mirrored", "workers"]),
+    help="Train on all accelerators of this machine, or on the machines that TF_CONFIG names.",
+)
 def train(
-    recipe_name: str, data: Path | None, out: Path, epochs: int | None, seed: int, budget: str | None
+    recipe_name: str,
+    data: Path | None,
+    out: Path,
+    epochs: int | None,
+    seed: int,
+    folds: int | None,
+    distribute: str | None,
+    budget: str | None,
 ) -> None:
     """Train, prune and quantize a network; leaves RUN with the models and report.html.
 
@@ -90,13 +108,29 @@ def train(
     height, width, _ = prepared.input_shape
     reporter.say(f"{counts} images of {', '.join(prepared.labels)}, as {height} x {width} pixels")
 
+    from trainer.distribution import is_chief, strategy
+    from trainer.learning import Lesson, learn
     from trainer.pipeline import train as run_pipeline
 
-    kept, again = begin(out, _identity(prepared, seed, limits))
-    if again:
-        reporter.say(f"Going on with the training that was interrupted in {out}")
-    result = run_pipeline(prepared, seed, reporter, kept, limits)
-    write_run(out, result.files)
+    replicas = strategy(distribute)
+    if not is_chief(replicas):
+        learn(Lesson(prepared, seed, reporter, strategy=replicas))
+        reporter.say("This worker has done its part; worker 0 writes the run")
+        return
+    kept = None
+    if distribute != "workers":  # after a kill, several machines would go on from different epochs
+        kept, again = begin(out, _identity(prepared, seed, limits))
+        if again:
+            reporter.say(f"Going on with the training that was interrupted in {out}")
+    files = {}
+    if folds:
+        from trainer.folds import cross_validate
+
+        summary = cross_validate(prepared, dataset, folds, seed, reporter, kept)
+        files["folds.json"] = (json.dumps(summary, indent=2) + "\n").encode()
+        _show_folds(summary)
+    result = run_pipeline(prepared, seed, reporter, kept, replicas, limits)
+    write_run(out, result.files | files)
     _conclude(result, prepared.held_out.name)
     click.echo(f"Done in {time.monotonic() - began:.0f} s. Report: {out / 'report.html'}")
     if limits and not result.tried[0].fits:
@@ -123,6 +157,17 @@ def _target(limits: Budget | None) -> str:
     return (limits and limits.target) or "raspberry-pi-5"
 
 
+def _show_folds(summary: dict[str, Any]) -> None:
+    table = Table(title=f"Cross-validation, {summary['folds']} folds: mean ± SD", title_justify="left")
+    for head in ("variant", "figure", "mean", "folds"):
+        table.add_column(head)
+    for variant, figures in summary["variants"].items():
+        for figure, of in figures.items():
+            each = " ".join(f"{value:.3f}" for value in of["values"])
+            table.add_row(variant, figure, f"{of['mean']:.4f} ± {of['sd']:.4f}", each)
+    Console().print(table)
+
+
 def _conclude(result: Result, split: str) -> None:
     table = Table(title=f"Held-out images: {split}", title_justify="left")
     for head in ("variant", "AUROC", "95 % interval", "accuracy", "file", "gzip"):
@@ -145,13 +190,15 @@ def _conclude(result: Result, split: str) -> None:
 
 def _tried(tried: Sequence[Found]) -> Table:
     table = Table(title="Tried, judged on tuning images; the first was taken", title_justify="left")
-    for head in ("combination", "AUROC", "accuracy", "file", "gzip", "ms", "fits", "front"):
-        table.add_column(head, justify="left" if head == "combination" else "right")
+    heads = ("channels", "pruned", "method", tried[0].measure, "file", "gzip", "ms", "fits", "front")
+    for head in heads:
+        table.add_column(head, justify="left" if head == "method" else "right")
     for found in tried:
         table.add_row(
-            found.settings(),
-            "-" if found.auroc is None else f"{found.auroc:.4f}",
-            "-" if found.accuracy is None else f"{found.accuracy:.4f}",
+            f"{found.channels:.1%}",
+            f"{found.sparsity:.0%}",
+            found.method,
+            f"{found.score:.4f}",
             f"{found.size / 1000:.0f} kB",
             f"{found.transfer / 1000:.0f} kB",
             f"{found.latency:.3g}",

@@ -27,7 +27,6 @@ from edge.bundle.manifest import (
     QualityLimits,
     Runtime,
 )
-from edge.errors import ScanwrightError
 from edge.imaging.fingerprint import encode_hashes
 from edge.imaging.quality import fit_limits
 from edge.inference import ood
@@ -40,10 +39,10 @@ from trainer.compression.quantization import calibration_images, describe, to_fl
 from trainer.compression.search import search
 from trainer.evaluation.costs import Costs
 from trainer.evaluation.decisions import fit_thresholds
+from trainer.evaluation.gates import fit_gate
 from trainer.evaluation.layers import layer_errors
-from trainer.evaluation.paired import score_drops
 from trainer.evaluation.report import Story, render
-from trainer.evaluation.variants import Variant, judge, operate, run_model, tuning_figures
+from trainer.evaluation.variants import Variant, drops_between, judge, operate, tuning_figures
 from trainer.learning import Lesson, learn
 from trainer.preparation import Prepared
 from trainer.progress import Reporter
@@ -52,8 +51,6 @@ __all__ = ["Result", "train"]
 
 UNASSIGNED = "unassigned"
 FIRST_VERSION = "0.1.0"
-MOST_EMBEDDINGS = 2000
-"""Training images that the out-of-distribution model is fitted on; more of them change little."""
 
 
 @dataclass(frozen=True)
@@ -73,18 +70,19 @@ def train(
     seed: int,
     reporter: Reporter,
     kept: Path | None = None,
+    strategy: Any = None,
     budget: Budget | None = None,
 ) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
 
-    In the folder ``kept``, if given, is what a training that was killed goes on from. With a ``budget`` a
-    search takes the place of the recipe's compression; which combinations its minutes suffice for hangs on
-    the machine.
+    In the folder ``kept``, if given, is what a training that was killed goes on from. Under a ``strategy`` of
+    :mod:`trainer.distribution` float networks are trained by all its replicas. With a ``budget`` a search
+    takes the place of the recipe's compression; what its minutes suffice for hangs on the machine.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    lesson = Lesson(prepared, seed, reporter, kept)
+    lesson = Lesson(prepared, seed, reporter, kept, strategy)
     seconds: dict[str, float] = {}
     with _timed(seconds, "training"):
         model, history = learn(lesson)
@@ -93,14 +91,13 @@ def train(
     compressor, tried = Compressor(model, lesson), tuple[Found, ...]()
     with _timed(seconds, "compression"):
         if budget is not None:
-            found = search(
+            tried, wanted = search(
                 compressor,
                 wanted,
                 budget,
                 lambda network: to_int8(network, images),
                 lambda int8: tuning_figures(int8, _draft(prepared, seed, int8, calibration), prepared.tune),
             )
-            tried, wanted = found.tried, found.compression
             prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"compression": wanted}))
         final, epochs = compressor.compress(wanted)
         history += epochs
@@ -129,19 +126,11 @@ def train(
         )
         operating = operate(variants["int8"].predictions, manifest, gate, prepared.held_out)
         drops = {
-            name: score_drops(
-                variants["float"].probabilities,
-                variant.probabilities,
-                prepared.held_out.truth,
-                prepared.labels,
-                prepared.recipe.task,
-                prepared.recipe.negative_label,
-                seed,
-            )
+            name: drops_between(variants["float"], variant, prepared.held_out, manifest, seed)
             for name, variant in variants.items()
             if name != "float"
         }
-    costs = Costs(sparsity(final), drops, layers, budget, tried)
+    costs = Costs(wanted, sparsity(final), drops, layers, budget, tried)
     story = Story(prepared, manifest, variants, history, operating, costs)
     files = {f"{name}.tflite": model for name, model in models.items()}
     files["float.keras"] = _saved(model)
@@ -163,18 +152,9 @@ def _decide(
 ) -> tuple[Manifest, ood.OodModel]:
     """The manifest with its decisions, fitted through the int8 model on images that are not held out."""
     recipe = prepared.recipe
-    seen = prepared.train.every(-(-len(prepared.train.pixels) // MOST_EMBEDDINGS))
-    try:
-        gate = ood.fit(
-            _embeddings(run_model(variants["int8"].model, draft, seen)),
-            _embeddings(tuning),
-            recipe.decision.rejection,
-        )
-    except ValueError as error:
-        raise ScanwrightError(
-            f"the network gives every image the same embedding ({error}): it learned nothing; train for "
-            "longer, with a smaller learning rate or on more images"
-        ) from error
+    gate = fit_gate(
+        variants["int8"].model, draft, prepared.train, prepared.tune, tuning, recipe.decision.rejection
+    )
     temperature = variants["int8"].temperature
     decision = draft.decision.model_copy(update={"temperature": temperature})
     scores = probabilities(
@@ -193,7 +173,7 @@ def _decide(
         ),
         target_sensitivity=recipe.decision.sensitivity,
         abstain_below=recipe.decision.abstain_below,
-        ood=OutOfDistribution(limit=gate.limit, rejection=recipe.decision.rejection),
+        ood=OutOfDistribution(limit=gate.limit, rejection=recipe.decision.rejection, layout=gate.layout_side),
     )
     measures = prepared.train.loaded.measures + prepared.tune.loaded.measures
     changes = {
@@ -220,6 +200,7 @@ def _draft(prepared: Prepared, seed: int, model: bytes, calibration: Calibration
         outputs=outputs,
         decision=Decision(negative_label=recipe.negative_label, thresholds={}),
         quality=QualityLimits(),
+        ejection_fraction=recipe.ejection_fraction,
         runtime=Runtime(operators=(), min_version=""),
         target=UNASSIGNED,
         provenance=Provenance(
@@ -253,11 +234,7 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
             for name, variant in story.variants.items()
         },
         "keras_bytes": keras_bytes,
-        "sparsity": story.costs.sparsity,
-        "drops": {name: drops.model_dump(mode="json") for name, drops in story.costs.drops.items()},
-        "layers": [layer.model_dump(mode="json") for layer in story.costs.layers],
-        "budget": story.costs.budget and story.costs.budget.model_dump(mode="json"),
-        "tried": [found.model_dump(mode="json") for found in story.costs.tried],
+        **story.costs.as_json(),
         "operating": asdict(story.operating),
         "data": {
             "generated": prepared.generated,
@@ -266,10 +243,6 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
             "unreadable": prepared.unreadable,
         },
     }
-
-
-def _embeddings(predictions: list[Prediction]) -> Any:
-    return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
 
 
 def _saved(model: Any) -> bytes:

@@ -55,6 +55,14 @@ class ModelSpec(Contract):
     pretrained: str | None = Field(
         default=None, description="'imagenet' for published weights, or a file of them, where there are any"
     )
+    blocks: int | None = Field(
+        default=None, ge=1, description="efficientnet-lite0: only the first so many of its 16 blocks"
+    )
+    frozen: int = Field(
+        default=0,
+        ge=0,
+        description="efficientnet-lite0: so many first blocks keep the weights they start with",
+    )
 
 
 class Augmentation(Contract):
@@ -173,8 +181,13 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound"] = Field(
+    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
         default="chest", description="what to generate without --data"
+    )
+    ejection_fraction: Label | None = Field(
+        default=None,
+        description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
+        "ejection fraction of a cine",
     )
     input: InputSize = InputSize()
     steps: tuple[Step, ...] = Field(
@@ -186,6 +199,18 @@ class Recipe(Contract):
     distillation: Distillation | None = None
     compression: Compression = Compression()
     decision: DecisionAims = DecisionAims()
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> Recipe:
+        if self.task == "segmentation" and self.training.mixup:
+            raise ValueError("training.mixup: masks are not mixed; leave it out")
+        if self.task == "segmentation" and self.distillation:
+            raise ValueError("distillation: teachers teach labels, not masks; leave it out")
+        if self.task != "segmentation" and self.phantom == "cardiac":
+            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
+        if self.task != "segmentation" and self.ejection_fraction is not None:
+            raise ValueError("ejection_fraction: only a segmentation has one")
+        return self
 
 
 def recipe_names() -> list[str]:

@@ -16,7 +16,7 @@ from trainer.budget import Budget, Found
 from trainer.compression.plan import Compressor
 from trainer.recipe import Compression
 
-__all__ = ["Search", "search"]
+__all__ = ["search"]
 
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
 """Shares of channels that are tried."""
@@ -26,15 +26,7 @@ SPARSITY = 0.5
 
 ROUNDS = 60
 
-Figures = tuple[float | None, float | None]
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a search came to: the combinations tried, the one that was taken first, and its settings."""
-
-    tried: tuple[Found, ...]
-    compression: Compression
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
@@ -49,18 +41,20 @@ def search(
     budget: Budget,
     convert: Callable[[Any], bytes],
     judge: Callable[[bytes], Figures],
-) -> Search:
+) -> tuple[tuple[Found, ...], Compression]:
     """Try combinations of channels, sparsity and method for the budget's minutes; take the best that fits.
 
     Size and speed hang on the number of channels and not on what the weights are, so they are measured first;
     what cannot fit is not trained. Where nothing fits, the best is what exceeds the limits least.
+    Returned are the combinations tried, the one to take first, and its settings.
 
     Args:
         compressor: of the trained network.
         wanted: the recipe's settings: learning rates, epochs and how much to prune.
         budget: the limits.
         convert: a network to int8.
-        judge: AUROC and accuracy of an int8 model on the tuning part, through the device's interpreter.
+        judge: ``auroc``, ``accuracy`` and ``dice`` of an int8 model on the tuning part, through the device's
+            interpreter.
     """
     ends = time.monotonic() + 60 * budget.minutes
     say = compressor.lesson.reporter.say
@@ -84,17 +78,16 @@ def search(
         if epochs:
             pace = max(pace, (time.monotonic() - began) / epochs)
         model = convert(network)
-        auroc, accuracy = judge(model)
-        found = Found(
-            channels=compression.channels,
-            sparsity=compression.sparsity,
-            method=compression.method,
-            auroc=auroc,
-            accuracy=accuracy,
-            size=len(model),
-            transfer=len(gzip.compress(model, 9, mtime=0)),
-            latency=round(latencies[compression.channels], 4),
-        )
+        figures: dict[str, object] = {
+            "channels": compression.channels,
+            "sparsity": compression.sparsity,
+            "method": compression.method,
+            **judge(model),
+            "size": len(model),
+            "transfer": len(gzip.compress(model, 9, mtime=0)),
+            "latency": round(latencies[compression.channels], 4),
+        }
+        found = Found.model_validate(figures)
         found = found.model_copy(update={"fits": found.excess(budget) <= 1})
         tried.append(_Tried(found, compression))
         say(found.in_words())
@@ -143,7 +136,7 @@ def _combinations(
                 yield one.compression.model_copy(update=addition)
 
 
-def _concluded(budget: Budget, tried: list[_Tried]) -> Search:
+def _concluded(budget: Budget, tried: list[_Tried]) -> tuple[tuple[Found, ...], Compression]:
     def rank(one: _Tried) -> tuple[float, float, int]:
         return max(1.0, one.found.excess(budget)), -one.found.score, one.found.transfer
 
@@ -153,7 +146,7 @@ def _concluded(budget: Budget, tried: list[_Tried]) -> Search:
         one.found.model_copy(update={"best": one is best, "front": not _beaten(one.found, founds)})
         for one in (best, *others)
     ]
-    return Search(tuple(table), best.compression)
+    return tuple(table), best.compression
 
 
 def _beaten(one: Found, others: Sequence[Found]) -> bool:

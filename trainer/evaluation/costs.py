@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from trainer.budget import Budget, Found
 from trainer.evaluation import plots
 from trainer.evaluation.layers import LayerError
-from trainer.evaluation.markup import row, section, table
+from trainer.evaluation.markup import NONE, row, section, table
 from trainer.evaluation.paired import Drop, Drops
+from trainer.recipe import Compression
 
-__all__ = ["Costs", "compression_costs", "within_budget"]
+__all__ = ["Costs", "compression_costs", "compression_note", "within_budget"]
 
-NONE = "–"
 LAYERS_SHOWN = 5
 FEW = 20
 """Images of a class below which its figures say little."""
@@ -24,16 +25,46 @@ FEW = 20
 class Costs:
     """What is known of a network's compression.
 
-    ``sparsity`` is the share of zeros among the weights that pruning may remove; ``drops`` what each variant
-    lost against float; ``layers`` the quantization errors, the worst first; ``tried`` what a search within
-    ``budget`` tried.
+    ``settings`` are the recipe's, or those that the search chose; ``sparsity`` is the share of zeros among
+    the weights that pruning may remove; ``drops`` what each variant lost against float; ``layers`` the
+    quantization errors, the worst first; ``tried`` what a search within ``budget`` tried.
     """
 
+    settings: Compression
     sparsity: float
     drops: Mapping[str, Drops]
     layers: Sequence[LayerError]
     budget: Budget | None = None
     tried: Sequence[Found] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``metrics.json`` keeps of it."""
+        return {
+            "sparsity": self.sparsity,
+            "drops": {name: drops.model_dump(mode="json") for name, drops in self.drops.items()},
+            "layers": [layer.model_dump(mode="json") for layer in self.layers],
+            "budget": self.budget and self.budget.model_dump(mode="json"),
+            "tried": [found.model_dump(mode="json") for found in self.tried],
+        }
+
+
+def compression_note(costs: Costs) -> str:
+    """What was done to the network, and what that does and does not bring."""
+    said = []
+    if costs.settings.channels < 1:
+        said.append(
+            f"{costs.settings.channels:.1%} of the channels are left: the network is smaller and faster."
+        )
+    said.append(
+        f"{costs.sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better "
+        "on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8 "
+        "and from fewer channels."
+        if costs.settings.sparsity
+        else "This model is not pruned."
+    )
+    if costs.settings.method == "quantization-aware":
+        said.append("It learned with its weights rounded to int8 (quantization-aware training).")
+    return " ".join(said)
 
 
 def compression_costs(costs: Costs) -> str:
@@ -64,14 +95,14 @@ def compression_costs(costs: Costs) -> str:
     )
 
 
-def within_budget(budget: Budget, tried: Sequence[Found]) -> str:
+def within_budget(costs: Costs) -> str:
     """What the search tried, the one that was taken first, as a table and as a chart."""
-    best = tried[0]
+    budget, tried, best = costs.budget, costs.tried, costs.tried[0]
+    assert budget is not None
     where = f"on {budget.target}, estimated" if budget.target else "here"
     heads = (
         "Combination",
-        "AUROC, tuning",
-        "Accuracy, tuning",
+        f"{best.measure}, tuning",
         "int8 file",
         "compressed",
         f"ms, {where}",
@@ -82,8 +113,7 @@ def within_budget(budget: Budget, tried: Sequence[Found]) -> str:
         row(
             (
                 found.settings(),
-                NONE if found.auroc is None else f"{found.auroc:.4f}",
-                NONE if found.accuracy is None else f"{found.accuracy:.1%}",
+                f"{found.score:.4f}",
                 f"{found.size / 1000:.0f} kB",
                 f"{found.transfer / 1000:.0f} kB",
                 f"{found.latency:.3g}",

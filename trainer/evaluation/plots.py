@@ -47,12 +47,12 @@ STYLE: Any = {
 Floats = NDArray[np.float64]
 
 
-def learning_curves(history: Sequence[Epoch]) -> str:
-    """Loss and accuracy of every epoch, the pruning's after the training's."""
+def learning_curves(history: Sequence[Epoch], figure_of_merit: str = "accuracy") -> str:
+    """Loss and accuracy (or "dice") of every epoch, the pruning's after the training's."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 3.1), layout="constrained")
         epochs = np.arange(1, len(history) + 1)
-        for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for axes, what in zip(figure.subplots(1, 2), ("loss", figure_of_merit), strict=True):
             axes.plot(
                 epochs, [getattr(e, what) for e in history], color=SERIES[0], label="training, augmented"
             )
@@ -65,7 +65,7 @@ def learning_curves(history: Sequence[Epoch]) -> str:
                     axes.text(places[0] - 0.4, height, name, transform=axes.get_xaxis_transform(), va=side)
             axes.set(xlabel="epoch", ylabel=what)
             axes.legend(loc="best")
-        return _svg(figure, "Loss and accuracy of training and tuning images, epoch by epoch")
+        return _svg(figure, f"Loss and {figure_of_merit} of training and tuning images, epoch by epoch")
 
 
 def roc(scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: Sequence[int]) -> str:
@@ -108,7 +108,7 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) 
 
 
 def front(tried: Sequence[Found], budget: Budget) -> str:
-    """What a search tried: AUROC (or accuracy) on tuning images against size and against latency.
+    """What a search tried: the score on tuning images against size and against latency.
 
     The Pareto front is joined by a line, limits are dotted lines, the one that was taken has a ring.
     """
@@ -139,7 +139,7 @@ def front(tried: Sequence[Found], budget: Budget) -> str:
                 place = axes.get_xaxis_transform()
                 axes.text(limit, 0.02, " limit", transform=place, va="bottom", fontsize=8)
             axes.set(xlabel=title, xlim=(0, None))
-        figure.axes[0].set(ylabel="AUROC, tuning" if tried[0].auroc is not None else "accuracy, tuning")
+        figure.axes[0].set(ylabel=f"{tried[0].measure}, tuning")
         return _svg(figure, "Score on tuning images against size and time of every combination tried")
 
 

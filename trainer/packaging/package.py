@@ -20,6 +20,7 @@ from trainer.evaluation.paired import Drop, Drops
 from trainer.packaging.card import model_card
 from trainer.packaging.gate import check_drops
 from trainer.packaging.operators import check_target, least_version, operators
+from trainer.packaging.phone import app_of, checksums, native_model
 from trainer.packaging.sbom import bill_of_materials
 from trainer.packaging.vectors import golden
 
@@ -48,7 +49,7 @@ class _Metrics(BaseModel):
 def package(
     run: Path, target_name: str, out: Path, name: str | None = None, version: str | None = None
 ) -> Path:
-    """Make ``NAME-VERSION-TARGET.swb`` in ``out``; the same RUN gives the same bytes.
+    """Make ``NAME-VERSION-TARGET.swb`` in ``out``, for a phone also ``NAME-app``; the same RUN, the same bytes.
 
     The bundle is opened again and its golden vectors are replayed before this returns.
 
@@ -70,7 +71,7 @@ def package(
     model = _member(run, "int8.tflite").read_bytes()
     _check_quantization(run, metrics, len(model))
     used = operators(model, str(run / "int8.tflite"))
-    check_target(used, target)
+    check_target(used, target, str(run / "int8.tflite"))
     changes = {
         "name": name or draft.name,
         "version": version or draft.version,
@@ -86,9 +87,13 @@ def package(
     if manifest.decision.ood:
         members["ood.npz"] = _member(run, "ood.npz").read_bytes()
     members["golden.npz"] = _golden(run, model, manifest).to_npz()
+    members |= native_model(target, manifest, model)
     members["MODEL_CARD.md"] = model_card(manifest, target, metrics.data.counts).encode()
+    members |= checksums(target, members)
     members["sbom.cdx.json"] = bill_of_materials(manifest, members)
-    return _write(out / bundle_file_name(manifest), manifest, members)
+    path = _write(out / bundle_file_name(manifest), manifest, members)
+    app_of(target, path)
+    return path
 
 
 def _write(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> Path:
