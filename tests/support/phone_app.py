@@ -1,4 +1,4 @@
-"""A phone: Chromium at phone size with a profile that stays, and a server for the app that can be taken away."""
+"""A phone: Chromium at phone size with a profile that stays, and a server that can be taken away."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Phone:
         self.context.close()
 
     def kill(self) -> None:
-        """End the browser at once, as a flat battery does: the processes that were started with its profile."""
+        """End the browser at once, as a flat battery does: the processes that have its profile."""
         mark = f"--user-data-dir={self._profile}".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
@@ -109,13 +109,6 @@ class Phone:
 
     def texts(self, selector: str) -> list[str]:
         return list(self.page.locator(selector).all_inner_texts())
-
-    def set_up(self, **fields: str) -> None:
-        """Fill in the settings and save."""
-        self.page.click("#open-settings")
-        for name, value in fields.items():
-            self.page.fill(f"#settings input[name={name}]", value)
-        self.page.click("#save")
 
     def has_room(self, url: str, room: int) -> None:
         """From now on the browser has ``room`` bytes for what a server's app keeps."""
