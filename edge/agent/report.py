@@ -9,15 +9,17 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.agent.clock import Clock
 from edge.agent.config import AgentConfig
 from edge.agent.identity import Identity
+from edge.agent.measurements import Measurements
 from edge.agent.model import Model
 from edge.bundle.reasons import Reason
 from edge.errors import BadInputError
 from edge.imaging.frame import Frame, Pixels
-from edge.imaging.overlay import heat_map, overlay_png
+from edge.imaging.overlay import heat_map, outline_png, overlay_png
 from edge.imaging.region import Region, seen_region
 from edge.inference.decision import Outcome
 from edge.inference.engine import EngineError
@@ -33,12 +35,16 @@ _PICTURE_SIDE = 1024  # longer side of the pictures for the screen
 @dataclass(frozen=True)
 class Report:
     """A Finding with its pictures, PNG: ``image`` and ``overlay`` for the screen, which stay on the device,
-    and ``heat``, the heat map alone, where it is to be published."""
+    and ``heat``, the heat map or the mask alone, where it is to be published.
+
+    ``best`` is the id of the finding that shows the study best, where that is not for probabilities to say.
+    """
 
     finding: Finding
     image: bytes | None = None
     overlay: bytes | None = None
     heat: bytes | None = None
+    best: str | None = None
 
 
 class Reporter:
@@ -46,6 +52,7 @@ class Reporter:
 
     def __init__(self, config: AgentConfig, identity: Identity, clock: Clock) -> None:
         self._config, self._identity, self._clock = config, identity, clock
+        self._measurements = Measurements()
 
     def finding_id(self, model: Model, frame: Frame | Failure) -> str:
         """The id that the finding of a frame has, or will have."""
@@ -61,16 +68,28 @@ class Reporter:
         except BadInputError:  # a step leaves nothing of so small an image
             return self.withheld(model, frame, Reason.TOO_SMALL), None
         cam = _activation(model, prediction, outcome)
-        published = cam is not None and (
+        mask = prediction.mask if outcome.decision != "no_result" else None
+        classes = None if mask is None else np.asarray(mask.argmax(axis=-1))
+        shown = mask is not None or cam is not None
+        published = shown and (
             self._config.overlays == "always"
             or (self._config.overlays == "positive" and outcome.decision == "positive")
         )
         region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
         pixels = region.only(_for_screen(frame.pixels))
-        overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2])) if cam is not None else None
+        overlay = None
+        if mask is not None:
+            overlay = outline_png(pixels, _outlined(mask, region, *pixels.shape[:2]))
+        elif cam is not None:
+            overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2]))
         image = _png(pixels)
         spec = model.manifest.input
-        heat = _png(heat_map(cam, spec.height, spec.width)) if cam is not None and published else None
+        heat = None
+        if published and classes is not None:
+            heat = _png((classes * (255 // (len(model.manifest.labels) - 1))).astype(np.uint8))
+        elif published and cam is not None:
+            heat = _png(heat_map(cam, spec.height, spec.width))
+        measured = self._measurements.take(model, frame, self.finding_id(model, frame), classes)
         elapsed = prediction.elapsed_ms | {"total": (time.perf_counter() - start) * 1e3}
         finding = self._finding(
             model,
@@ -86,12 +105,13 @@ class Reporter:
                 ood_limit=outcome.ood_limit,
                 peak=_peak(cam, region) if cam is not None else None,
                 quality=prediction.quality,
-                area=_areas(model, prediction, outcome),
+                area=_areas(model, classes),
                 overlay=published,
             ),
+            measurements=measured.measurements,
             elapsed_ms={stage: round(value, 3) for stage, value in elapsed.items()},
         )
-        return Report(finding, image, overlay, heat), None
+        return Report(finding, image, overlay, heat, measured.end_diastole), None
 
     def withheld(self, model: Model, frame: Frame | Failure, reason: Reason) -> Report:
         """That there is no result of a frame, and why."""
@@ -130,11 +150,19 @@ def _peak(cam: Floats, region: Region) -> tuple[float, float]:
     return region.place((row + 0.5) / cam.shape[0], (column + 0.5) / cam.shape[1])
 
 
-def _areas(model: Model, prediction: Prediction, outcome: Outcome) -> dict[str, float] | None:
-    """Share of the image that each class of the mask ``[H, W, K]`` covers."""
-    if prediction.mask is None or outcome.decision == "no_result":
+def _outlined(mask: Floats, region: Region, height: int, width: int) -> list[NDArray[np.bool_]]:
+    """Where each class of ``mask[H, W, K]`` but the background is in the frame, ``[height, width]`` each."""
+    found = []
+    for index in range(1, mask.shape[-1]):
+        ahead = mask[..., index] - np.delete(mask, index, axis=-1).max(axis=-1)
+        found.append(region.spread(ahead, height, width) > 0)
+    return found
+
+
+def _areas(model: Model, classes: NDArray[np.int64] | None) -> dict[str, float] | None:
+    """Share of the image that each class ``[H, W]`` covers."""
+    if classes is None:
         return None
-    classes = prediction.mask.argmax(axis=-1)
     return {label: float(np.mean(classes == index)) for index, label in enumerate(model.manifest.labels)}
 
 
