@@ -28,10 +28,19 @@ class Lesson:
         seed: of the weights and of every draw.
         reporter: is told after each epoch.
         kept: folder where stages keep what they need to go on after a kill; None keeps nothing.
+        strategy: of ``tf.distribute``, under which float networks are trained; None is this process alone.
     """
 
-    def __init__(self, prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        seed: int,
+        reporter: Reporter,
+        kept: Path | None = None,
+        strategy: Any = None,
+    ) -> None:
         self.prepared, self.seed, self.reporter = prepared, seed, reporter
+        self.strategy = strategy or tf.distribute.get_strategy()
         self._kept = kept
         self.train, self.tune = (
             Images(part.pixels, part.targets, part.masks) for part in (prepared.train, prepared.tune)
@@ -67,7 +76,8 @@ class Lesson:
         Raises:
             BadInputError: see :func:`trainer.models.build`; or whether it draws masks does not fit the task.
         """
-        model = build(spec, self.prepared.input_shape, len(self.prepared.labels))
+        with self.strategy.scope():
+            model = build(spec, self.prepared.input_shape, len(self.prepared.labels))
         draws = len(model.outputs) > 1
         if draws != (self.prepared.recipe.task == "segmentation"):
             raise BadInputError(
@@ -130,4 +140,7 @@ def learn(lesson: Lesson) -> tuple[Any, list[Epoch]]:
     keras.utils.set_random_seed(lesson.seed)
     model = lesson.network(recipe.model)
     history += lesson.fit("Training", model, lesson.plan("float", **changes))
-    return model, history
+    # What follows runs in one process, so the result belongs to no strategy.
+    alone = keras.models.clone_model(model)
+    alone.set_weights(model.get_weights())
+    return alone, history

@@ -6,7 +6,7 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
@@ -27,7 +27,6 @@ from edge.bundle.manifest import (
     QualityLimits,
     Runtime,
 )
-from edge.errors import ScanwrightError
 from edge.imaging.fingerprint import encode_hashes
 from edge.imaging.quality import fit_limits
 from edge.inference import ood
@@ -36,8 +35,9 @@ from edge.inference.prediction import Prediction
 from trainer.compression.pruning import prune, sparsity
 from trainer.compression.quantization import calibration_images, describe, to_float, to_int8
 from trainer.evaluation.decisions import fit_thresholds
+from trainer.evaluation.gates import fit_gate
 from trainer.evaluation.report import Story, render
-from trainer.evaluation.variants import Variant, judge, operate, run_model
+from trainer.evaluation.variants import Variant, judge, operate
 from trainer.history import Epoch
 from trainer.learning import Lesson, learn
 from trainer.preparation import Prepared
@@ -47,8 +47,6 @@ __all__ = ["Result", "train"]
 
 UNASSIGNED = "unassigned"
 FIRST_VERSION = "0.1.0"
-MOST_EMBEDDINGS = 2000
-"""Training images that the out-of-distribution model is fitted on; more of them change little."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,18 @@ class _Trained:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train(prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None) -> Result:
+def train(
+    prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None, strategy: Any = None
+) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
 
-    In the folder ``kept``, if given, is what a training that was killed goes on from.
+    In the folder ``kept``, if given, is what a training that was killed goes on from. Under a ``strategy`` of
+    :mod:`trainer.distribution` float networks are trained by all its replicas.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    lesson = Lesson(prepared, seed, reporter, kept)
-    trained = _networks(lesson)
+    trained = _networks(lesson := Lesson(prepared, seed, reporter, kept, strategy))
     with _timed(trained.seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
         images, calibration = calibration_images(
@@ -135,6 +135,7 @@ def _networks(lesson: Lesson) -> _Trained:
         ):
             trained.pruned, history = prune(
                 model,
+                model,
                 lesson.train,
                 lesson.tune,
                 lesson.plan("pruning"),
@@ -150,18 +151,9 @@ def _decide(
 ) -> tuple[Manifest, ood.OodModel]:
     """The manifest with its decisions, fitted through the int8 model on images that are not held out."""
     recipe = prepared.recipe
-    seen = prepared.train.every(-(-len(prepared.train.pixels) // MOST_EMBEDDINGS))
-    try:
-        gate = ood.fit(
-            _embeddings(run_model(variants["int8"].model, draft, seen)),
-            _embeddings(tuning),
-            recipe.decision.rejection,
-        )
-    except ValueError as error:
-        raise ScanwrightError(
-            f"the network gives every image the same embedding ({error}): it learned nothing; train for "
-            "longer, with a smaller learning rate or on more images"
-        ) from error
+    gate = fit_gate(
+        variants["int8"].model, draft, prepared.train, prepared.tune, tuning, recipe.decision.rejection
+    )
     temperature = variants["int8"].temperature
     decision = draft.decision.model_copy(update={"temperature": temperature})
     scores = probabilities(
@@ -180,7 +172,7 @@ def _decide(
         ),
         target_sensitivity=recipe.decision.sensitivity,
         abstain_below=recipe.decision.abstain_below,
-        ood=OutOfDistribution(limit=gate.limit, rejection=recipe.decision.rejection),
+        ood=OutOfDistribution(limit=gate.limit, rejection=recipe.decision.rejection, layout=gate.layout_side),
     )
     measures = prepared.train.loaded.measures + prepared.tune.loaded.measures
     changes = {
@@ -250,10 +242,6 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
             "unreadable": prepared.unreadable,
         },
     }
-
-
-def _embeddings(predictions: Iterable[Prediction]) -> Any:
-    return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
 
 
 def _saved(model: Any) -> bytes:

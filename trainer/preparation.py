@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,13 @@ from trainer.evaluation.metrics import one_vs_rest
 from trainer.progress import Reporter
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "prepare", "resolve"]
+__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "joined", "prepare", "resolve"]
 
-NEGATIVE_NAMES = ("normal", "negative", "healthy", "no finding", "no_finding", "no-finding", "none")
+NEGATIVE_NAMES = (
+    *("normal", "negative", "healthy", "none", "background"),
+    *("no finding", "no_finding", "no-finding"),
+    *("no tumour", "no_tumour", "no-tumour", "no tumor", "no_tumor", "no-tumor", "notumor"),
+)
 """Class names that mean nothing was found, where the recipe names none; in binary data also ``0``."""
 
 PHANTOM_SIDE = 96
@@ -36,6 +41,7 @@ SIDES_OF, MASK_SIDES_OF = 8, 16
 """Sides that a large image is shrunk to are multiples of this; what draws masks halves and doubles them."""
 LEAST_BATCH, BATCHES_AN_EPOCH = 8, 40
 GENERIC = ("classifier", "segmentation")
+COMPRESSION_EPOCHS = ("channel_epochs", "pruning_epochs", "quantization_epochs")
 
 
 @dataclass(frozen=True)
@@ -64,18 +70,26 @@ class Part:
         """Class indices ``[n, H, W]`` of a segmentation."""
         return self.loaded.masks
 
+    def take(self, places: Sequence[int]) -> Part:
+        """The images at these places, in this order."""
+        loaded = Loaded(
+            self.loaded.pixels[places],
+            [self.loaded.samples[place] for place in places],
+            [self.loaded.hashes[place] for place in places],
+            [self.loaded.measures[place] for place in places],
+            None if self.masks is None else self.masks[places],
+        )
+        return replace(
+            self,
+            pixels=self.pixels[places],
+            truth=self.truth[places],
+            targets=self.targets[places],
+            loaded=loaded,
+        )
+
     def every(self, step: int) -> Part:
         """One image of ``step``."""
-        loaded = Loaded(
-            self.loaded.pixels[::step],
-            self.loaded.samples[::step],
-            self.loaded.hashes[::step],
-            self.loaded.measures[::step],
-            None if self.masks is None else self.masks[::step],
-        )
-        return Part(
-            self.name, self.pixels[::step], self.truth[::step], self.targets[::step], loaded, self.labels
-        )
+        return self.take(range(0, len(self.pixels), step))
 
 
 @dataclass(frozen=True)
@@ -113,6 +127,24 @@ class Prepared:
         size = self.recipe.input
         assert size.height is not None and size.width is not None
         return size.height, size.width, size.channels
+
+
+def joined(one: Part, other: Part) -> Part:
+    """The images of both parts."""
+    loaded = Loaded(
+        np.concatenate([one.loaded.pixels, other.loaded.pixels]),
+        one.loaded.samples + other.loaded.samples,
+        one.loaded.hashes + other.loaded.hashes,
+        one.loaded.measures + other.loaded.measures,
+        None if one.masks is None or other.masks is None else np.concatenate([one.masks, other.masks]),
+    )
+    return replace(
+        one,
+        pixels=np.concatenate([one.pixels, other.pixels]),
+        truth=np.concatenate([one.truth, other.truth]),
+        targets=np.concatenate([one.targets, other.targets]),
+        loaded=loaded,
+    )
 
 
 def from_data(data: Path, recipe: Recipe) -> Dataset:
@@ -160,7 +192,7 @@ def _outlined(recipe: Recipe, split: str, count: int, seed: int) -> tuple[list[S
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
     """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's, and fewer of them shorten the pruning, too.
+    ``epochs`` replaces the recipe's, and fewer of them shorten the compression, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data.
@@ -197,8 +229,9 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
         epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
     else:
         share = epochs / training.epochs
-        shorter = min(compression.pruning_epochs, max(1, round(compression.pruning_epochs * share)))
-        compression = compression.model_copy(update={"pruning_epochs": shorter})
+        stages = {name: getattr(compression, name) for name in COMPRESSION_EPOCHS}
+        shorter = {name: min(own, max(1, round(own * share))) for name, own in stages.items()}
+        compression = compression.model_copy(update=shorter)
     training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={

@@ -132,13 +132,24 @@ class Distillation(Contract):
 
 
 class Compression(Contract):
-    """Pruning and quantization."""
+    """Pruning and quantization; the unpruned float network is the teacher of every stage."""
 
+    channels: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of channels that stay in each layer; fewer are faster. 1 is off"
+    )
+    channel_epochs: int = Field(default=20, ge=0, description="of learning after channels were removed")
+    channel_learning_rate: float = Field(default=2e-3, gt=0)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.5, description="share of weights pruned; 0 is off"
+        default=0.5,
+        description="share of weights set to 0: compresses the transfer, speeds nothing up. 0 is off",
     )
     pruning_epochs: int = Field(default=8, ge=0)
     pruning_learning_rate: float = Field(default=5e-4, gt=0)
+    method: Literal["post-training", "quantization-aware"] = Field(
+        default="post-training", description="how the network comes to int8"
+    )
+    quantization_epochs: int = Field(default=4, ge=1, description="of quantization-aware training")
+    quantization_learning_rate: float = Field(default=2e-4, gt=0)
     calibration_images: int = Field(default=256, ge=8)
 
 

@@ -76,7 +76,7 @@ def fit(
     """
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    batch = min(plan.training.batch_size, len(train.pixels)) // replicas * replicas
+    batch = max(1, min(plan.training.batch_size, len(train.pixels)) // replicas) * replicas
     steps = len(train.pixels) // batch
     with strategy.scope():
         optimizer = _optimizer(plan.training)
@@ -114,7 +114,7 @@ def fit(
             epoch=epoch,
             loss=float(sums[0] / steps),
             accuracy=float(sums[1] / steps),
-            learning_rate=float(optimizer.learning_rate),
+            learning_rate=_learning_rate(plan, epoch * steps - 1, plan.epochs * steps),
             seconds=time.perf_counter() - began,
             dice=None if train.masks is None else float(sums[2] / steps),
             **figures,

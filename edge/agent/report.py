@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -29,22 +30,61 @@ from edge.sources.base import Failure
 
 __all__ = ["Report", "Reporter"]
 
+_HEAT_SIDE = 224  # about, of the longer side of the published heat map
 _PICTURE_SIDE = 1024  # longer side of the pictures for the screen
 
 
 @dataclass(frozen=True)
 class Report:
-    """A Finding with its pictures, PNG: ``image`` and ``overlay`` for the screen, which stay on the device,
-    and ``heat``, the heat map or the mask alone, where it is to be published.
+    """A Finding with its pictures, PNG files drawn when they are asked for: ``image`` and ``overlay`` for the
+    screen, which stay on the device, and ``heat``, the heat map or the mask alone.
 
-    ``best`` is the id of the finding that shows the study best, where that is not for probabilities to say.
+    ``pixels`` is the frame, ``region`` what the model saw of it, ``cam`` float32 ``[h, w]`` where it looked,
+    ``mask`` float32 ``[H, W, K]`` what it outlined. ``best`` is the id of the finding that shows the study
+    best, where that is not for probabilities to say.
     """
 
     finding: Finding
-    image: bytes | None = None
-    overlay: bytes | None = None
-    heat: bytes | None = None
+    pixels: Pixels | None = None
+    region: Region | None = None
+    cam: Floats | None = None
+    mask: Floats | None = None
     best: str | None = None
+
+    @cached_property
+    def shown(self) -> Pixels | None:
+        """What the model saw, at the size of a screen, black where it saw nothing."""
+        if self.pixels is None or self.region is None:
+            return None
+        return self.region.only(_for_screen(self.pixels))
+
+    @cached_property
+    def image(self) -> bytes | None:
+        """The picture; None of what gave no frame."""
+        return _png(self.shown) if self.shown is not None else None
+
+    @cached_property
+    def overlay(self) -> bytes | None:
+        """The picture with what was outlined, or under the heat map; None without either."""
+        if self.shown is None or self.region is None:
+            return None
+        if self.mask is not None:
+            return outline_png(self.shown, _outlined(self.mask, self.region, *self.shown.shape[:2]))
+        if self.cam is None:
+            return None
+        return overlay_png(self.shown, self.region.spread(self.cam, *self.shown.shape[:2]))
+
+    @cached_property
+    def heat(self) -> bytes | None:
+        """The mask (its classes in even steps of gray, the background black), or the heat map of what the
+        model saw; without the picture."""
+        if self.mask is not None:
+            classes = self.mask.argmax(axis=-1) * (255 // (self.mask.shape[-1] - 1))
+            return _png(np.asarray(classes, np.uint8))
+        if self.cam is None:
+            return None
+        scale = max(1, _HEAT_SIDE // max(self.cam.shape))
+        return _png(heat_map(self.cam, self.cam.shape[0] * scale, self.cam.shape[1] * scale))
 
 
 class Reporter:
@@ -70,26 +110,12 @@ class Reporter:
         cam = _activation(model, prediction, outcome)
         mask = prediction.mask if outcome.decision != "no_result" else None
         classes = None if mask is None else np.asarray(mask.argmax(axis=-1))
-        shown = mask is not None or cam is not None
-        published = shown and (
+        measured = self._measurements.take(model, frame, self.finding_id(model, frame), classes)
+        published = (cam is not None or mask is not None) and (
             self._config.overlays == "always"
             or (self._config.overlays == "positive" and outcome.decision == "positive")
         )
         region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
-        pixels = region.only(_for_screen(frame.pixels))
-        overlay = None
-        if mask is not None:
-            overlay = outline_png(pixels, _outlined(mask, region, *pixels.shape[:2]))
-        elif cam is not None:
-            overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2]))
-        image = _png(pixels)
-        spec = model.manifest.input
-        heat = None
-        if published and classes is not None:
-            heat = _png((classes * (255 // (len(model.manifest.labels) - 1))).astype(np.uint8))
-        elif published and cam is not None:
-            heat = _png(heat_map(cam, spec.height, spec.width))
-        measured = self._measurements.take(model, frame, self.finding_id(model, frame), classes)
         elapsed = prediction.elapsed_ms | {"total": (time.perf_counter() - start) * 1e3}
         finding = self._finding(
             model,
@@ -111,15 +137,14 @@ class Reporter:
             measurements=measured.measurements,
             elapsed_ms={stage: round(value, 3) for stage, value in elapsed.items()},
         )
-        return Report(finding, image, overlay, heat, measured.end_diastole), None
+        return Report(finding, frame.pixels, region, cam, mask, measured.end_diastole), None
 
     def withheld(self, model: Model, frame: Frame | Failure, reason: Reason) -> Report:
         """That there is no result of a frame, and why."""
         finding = self._finding(model, frame, decision="no_result", reasons=(reason,))
         if isinstance(frame, Failure):
             return Report(finding)
-        region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
-        return Report(finding, _png(region.only(_for_screen(frame.pixels))))
+        return Report(finding, frame.pixels, seen_region(model.manifest.steps, *frame.pixels.shape[:2]))
 
     def _finding(self, model: Model, frame: Frame | Failure, **said: Any) -> Finding:
         return Finding(

@@ -105,12 +105,19 @@ class OutOfDistribution(Contract):
     """Mahalanobis distance of the embedding, whitened by ``ood.npz`` (``mean[D]``, ``whitening[D, k]``).
 
     The score is ``||(embedding - mean) @ whitening||``; above ``limit`` there is no result. Lee et al. 2018.
+    With a ``layout`` the score is the larger of that and ``||(layout - layout_mean) @ layout_whitening||``,
+    where the layout is the model's input image in gray, resized (``area``) to ``layout x layout``, less its
+    mean, over its standard deviation (zeros where that is 0). A model without an embedding has the layout
+    only, with ``D`` 0.
     """
 
     method: Literal["mahalanobis"] = "mahalanobis"
     limit: float = Field(gt=0)
     rejection: Probability = Field(
         description="share of in-distribution images the limit was fitted to reject"
+    )
+    layout: Annotated[int, Field(ge=0, le=32)] = Field(
+        default=0, description="side of the layout in cells; 0 is none"
     )
 
 
@@ -263,8 +270,8 @@ class Manifest(Contract):
         unknown = set(self.decision.thresholds) - set(self.labels)
         if unknown or self.decision.negative_label not in (None, *self.labels):
             raise ValueError("decision: names a label that the model does not have")
-        if self.decision.ood and "embedding" not in names:
-            raise ValueError("decision.ood: needs an embedding output")
+        if self.decision.ood and not self.decision.ood.layout and "embedding" not in names:
+            raise ValueError("decision.ood: needs an embedding output or a layout")
         if self.ejection_fraction is not None and (
             "mask" not in names or self.ejection_fraction not in self.labels[1:]
         ):

@@ -27,7 +27,8 @@ def pixel_spacing_mm(dataset: Dataset) -> tuple[float, float] | None:
         dataset: with :data:`SPACING_ATTRIBUTES`, as far as the file has them.
 
     Returns:
-        None where nothing is said, or what is said differs by over 1 %, or is no size of a pixel.
+        None where nothing is said, or what is said differs by over 1 %, or is no size of a pixel, or is of
+        regions that reach beyond the picture, which somebody has made smaller since.
     """
     try:
         found = list(_said(dataset))
@@ -48,6 +49,8 @@ def _said(dataset: Dataset) -> Iterable[tuple[float, float]]:
         down, across = spacing
         yield float(down), float(across)
     for region in dataset.get("SequenceOfUltrasoundRegions") or ():
+        if region.RegionLocationMaxX1 >= dataset.Columns or region.RegionLocationMaxY1 >= dataset.Rows:
+            raise ValueError("a region reaches beyond the picture")
         units = region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection")
         if region.get("RegionSpatialFormat") == _TWO_DIMENSIONAL and units == (_CENTIMETRES, _CENTIMETRES):
             yield 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))

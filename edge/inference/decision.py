@@ -88,16 +88,17 @@ def decide(
 
     Raises:
         BadInputError: a moved threshold is not allowed.
-        ValueError: the manifest has an out-of-distribution limit, and ``ood`` or the embedding is missing.
+        ValueError: the manifest has an out-of-distribution limit, and ``ood``, the embedding or the layout is
+            missing.
     """
     operating = site_thresholds(manifest, thresholds or {})
     values = probabilities(prediction.logits, manifest)
     gate = manifest.decision.ood
     score = None
     if gate:
-        if ood is None or prediction.embedding is None:
-            raise ValueError("the manifest's out-of-distribution gate needs a model and an embedding")
-        score = ood.score(prediction.embedding)
+        if ood is None:
+            raise ValueError("the manifest has an out-of-distribution gate, which needs its model")
+        score = ood.score(prediction.embedding, prediction.layout)
 
     reasons: list[Reason] = []
     if prediction.quality:

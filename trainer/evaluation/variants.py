@@ -15,7 +15,7 @@ from edge.bundle.manifest import Manifest, VariantMetrics
 from edge.bundle.steps import Grayscale, Resize, Rgb
 from edge.imaging.frame import Frame
 from edge.inference.decision import decide, probabilities
-from edge.inference.ood import OodModel
+from edge.inference.ood import OodModel, layout
 from edge.inference.prediction import Prediction
 from edge.inference.predictor import Predictor
 from trainer.evaluation.decisions import fit_temperature
@@ -74,7 +74,8 @@ def run_model(model: bytes, manifest: Manifest, part: Part) -> Iterator[Predicti
     nothing_left_to_do = (Grayscale() if manifest.input.channels == 1 else Rgb(), size)
     predictor = Predictor.from_model(model, manifest.model_copy(update={"steps": nothing_left_to_do}))
     for pixels in part.loaded.pixels:
-        yield predictor.predict(Frame(pixels=pixels, identity="", study="", source="training"))
+        prediction = predictor.predict(Frame(pixels=pixels, identity="", study="", source="training"))
+        yield replace(prediction, layout=layout(pixels))
 
 
 def judge(

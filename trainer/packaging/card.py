@@ -152,9 +152,12 @@ def _decisions(manifest: Manifest) -> list[str]:
         f"or its colour above {quality.max_colour:g};"
     ]
     if decision.ood:
+        judged = ["features"] if any(output.name == "embedding" for output in manifest.outputs) else []
+        judged += ["layout (what lies where)"] if decision.ood.layout else []
         lines.append(
-            "- the image is unlike the training images: Mahalanobis distance above "
-            f"{decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of images like them."
+            f"- the image is unlike the training images, by its {' or its '.join(judged)}: Mahalanobis "
+            f"distance above {decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of "
+            "images like them."
         )
     else:
         lines.append("- (**off**: this model cannot tell images unlike its training images from others).")

@@ -20,6 +20,7 @@ def package(run: Path, target: str, out: Path, name: str | None, version: str | 
 
     Refused where the int8 model is worse than the float one on the held-out images.
     """
+    from edge.bundle.archive import open_bundle
     from edge.bundle.target import target as find_target
     from trainer.packaging.package import package as make
 
@@ -27,7 +28,8 @@ def package(run: Path, target: str, out: Path, name: str | None, version: str | 
     click.echo(f"{path}  {path.stat().st_size:,} bytes")
     click.echo(f"look at it:  scanwright inspect {path}")
     if find_target(target).interpreter == "litert-web":
-        click.echo("run it:      the phone's app is not part of this version")
+        app = path.with_name(f"{open_bundle(path).manifest.name}-app")
+        click.echo(f"run it:      serve {app} by https (docs/how-to/phone.md) and open it on the phone")
     else:
         click.echo(
             "run it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (the bundle"
