@@ -20,6 +20,7 @@ __all__ = [
     "Distillation",
     "InputSize",
     "ModelSpec",
+    "Preparation",
     "Recipe",
     "Teacher",
     "Training",
@@ -150,6 +151,12 @@ class DecisionAims(Contract):
         default=0.02, description="share of in-distribution images the gates may reject"
     )
     abstain_below: Probability = 0.0
+
+
+class Preparation(Contract):
+    """The steps of a model that was trained elsewhere, before the last resize, which follows from its input."""
+
+    steps: tuple[Step, ...]
 
 
 class Recipe(Contract):

@@ -35,7 +35,10 @@ QUALITY_TITLES = {
 
 @dataclass(frozen=True)
 class Story:
-    """Everything that the report and ``metrics.json`` tell."""
+    """Everything that the report and ``metrics.json`` tell.
+
+    ``notes`` say how a model that was not trained here came into this form.
+    """
 
     prepared: Prepared
     manifest: Manifest
@@ -43,6 +46,7 @@ class Story:
     history: list[Epoch]
     operating: Operating
     sparsity: float
+    notes: tuple[str, ...] = ()
 
     @property
     def int8(self) -> Variant:

@@ -111,7 +111,12 @@ def _golden(run: Path, model: bytes, manifest: Manifest) -> Golden:
 
 def _member(run: Path, name: str) -> Path:
     if not run.is_dir():
-        raise BadInputError(f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves")
+        model = (
+            " (to bring a model that was trained elsewhere, give --data and --labels)" if run.exists() else ""
+        )
+        raise BadInputError(
+            f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves{model}"
+        )
     if not (run / name).is_file():
         raise BadInputError(f"{run}: has no {name}; it is not a RUN, or the training did not finish")
     return run / name
