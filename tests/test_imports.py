@@ -40,6 +40,7 @@ MAY_IMPORT = {
         "edge.web",
     },
     "edge.keys": BELOW | {"edge.mqtt.topics", "edge.site"},
+    "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
     "edge.monitor": BELOW | {"edge.mqtt", "edge.web"},
 }
 

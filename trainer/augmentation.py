@@ -8,7 +8,7 @@ from typing import Any
 from trainer.backend import tf
 from trainer.recipe import Augmentation
 
-__all__ = ["augment", "mixup", "scaled", "transforms"]
+__all__ = ["augment", "mixup", "move_masks", "scaled", "transforms"]
 
 
 def scaled(pixels: Any) -> Any:
@@ -29,7 +29,7 @@ def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
     """
     draw = _Draws(pixels, seed)
     x = tf.cast(pixels, tf.float32)
-    if _moves(spec):
+    if _moves(spec):  # first: move_masks() draws the same
         x = _move(x, spec, draw)
     x = x / 255.0
     if spec.blur:
@@ -57,6 +57,17 @@ def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
     if spec.erase:
         x = _erase(x, spec.erase, draw)
     return x * 255.0
+
+
+def move_masks(masks: Any, spec: Augmentation, seed: Any) -> Any:
+    """Masks moved as :func:`augment` moves the images of the same ``seed``; nothing else changes a mask.
+
+    ``masks`` is uint8 ``[n, H, W]`` of class indices, and so is the result, of the nearest pixel's class.
+    """
+    if not _moves(spec):
+        return masks
+    x = tf.cast(masks[..., tf.newaxis], tf.float32)
+    return tf.cast(_move(x, spec, _Draws(x, seed), "NEAREST")[..., 0], tf.uint8)
 
 
 def mixup(images: Any, targets: Any, alpha: float, seed: Any) -> tuple[Any, Any]:
@@ -112,7 +123,7 @@ def _moves(spec: Augmentation) -> bool:
     )
 
 
-def _move(x: Any, spec: Augmentation, draw: _Draws) -> Any:
+def _move(x: Any, spec: Augmentation, draw: _Draws, interpolation: str = "BILINEAR") -> Any:
     height, width = x.shape[1], x.shape[2]
     ones = tf.ones([draw.count])
     matrices = transforms(
@@ -129,7 +140,7 @@ def _move(x: Any, spec: Augmentation, draw: _Draws) -> Any:
         transforms=matrices,
         output_shape=[height, width],
         fill_value=0.0,
-        interpolation="BILINEAR",
+        interpolation=interpolation,
         fill_mode="NEAREST",
     )
 

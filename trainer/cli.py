@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,25 @@ Examples:
 )
 @click.option("--epochs", type=click.IntRange(1, 10000), help="In place of the recipe's.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, seed: int) -> None:
+@click.option(
+    "--folds",
+    type=click.IntRange(2, 20),
+    help="First cross-validate on so many parts of the images that are not held out.",
+)
+@click.option(
+    "--distribute",
+    type=click.Choice(["mirrored", "workers"]),
+    help="Train on all accelerators of this machine, or on the machines that TF_CONFIG names.",
+)
+def train(
+    recipe_name: str,
+    data: Path | None,
+    out: Path,
+    epochs: int | None,
+    seed: int,
+    folds: int | None,
+    distribute: str | None,
+) -> None:
     """Train, prune and quantize a network; leaves RUN with the models and report.html.
 
     A training that was interrupted goes on when the same command is given again.
@@ -77,13 +96,29 @@ def train(recipe_name: str, data: Path | None, out: Path, epochs: int | None, se
     height, width, _ = prepared.input_shape
     reporter.say(f"{counts} images of {', '.join(prepared.labels)}, as {height} x {width} pixels")
 
+    from trainer.distribution import is_chief, strategy
+    from trainer.learning import Lesson, learn
     from trainer.pipeline import train as run_pipeline
 
-    kept, again = begin(out, _identity(prepared, seed))
-    if again:
-        reporter.say(f"Going on with the training that was interrupted in {out}")
-    result = run_pipeline(prepared, seed, reporter, kept)
-    write_run(out, result.files)
+    replicas = strategy(distribute)
+    if not is_chief(replicas):
+        learn(Lesson(prepared, seed, reporter, strategy=replicas))
+        reporter.say("This worker has done its part; worker 0 writes the run")
+        return
+    kept = None
+    if distribute != "workers":  # after a kill, several machines would go on from different epochs
+        kept, again = begin(out, _identity(prepared, seed))
+        if again:
+            reporter.say(f"Going on with the training that was interrupted in {out}")
+    files = {}
+    if folds:
+        from trainer.folds import cross_validate
+
+        summary = cross_validate(prepared, dataset, folds, seed, reporter, kept)
+        files["folds.json"] = (json.dumps(summary, indent=2) + "\n").encode()
+        _show_folds(summary)
+    result = run_pipeline(prepared, seed, reporter, kept, replicas)
+    write_run(out, result.files | files)
     _conclude(result, prepared.held_out.name, out, time.monotonic() - began)
 
 
@@ -95,6 +130,17 @@ def _identity(prepared: Prepared, seed: int) -> dict[str, Any]:
         "recipe": prepared.recipe.model_dump(mode="json"),
         "data": {part.name: encode_hashes(part.loaded.hashes).hashes for part in prepared.parts},
     }
+
+
+def _show_folds(summary: dict[str, Any]) -> None:
+    table = Table(title=f"Cross-validation, {summary['folds']} folds: mean ± SD", title_justify="left")
+    for head in ("variant", "figure", "mean", "folds"):
+        table.add_column(head)
+    for variant, figures in summary["variants"].items():
+        for figure, of in figures.items():
+            each = " ".join(f"{value:.3f}" for value in of["values"])
+            table.add_row(variant, figure, f"{of['mean']:.4f} ± {of['sd']:.4f}", each)
+    Console().print(table)
 
 
 def _conclude(result: Result, split: str, out: Path, seconds: float) -> None:

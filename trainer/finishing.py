@@ -30,6 +30,7 @@ from edge.inference.decision import probabilities
 from edge.inference.prediction import Prediction
 from trainer.evaluation.decisions import fit_thresholds
 from trainer.evaluation.gates import fit_gate
+from trainer.evaluation.paired import score_drops
 from trainer.evaluation.report import Story, render
 from trainer.evaluation.variants import Variant, judge, operate
 from trainer.history import Epoch
@@ -57,7 +58,6 @@ def finish(
     *,
     history: Sequence[Epoch] = (),
     sparsity: float = 0.0,
-    notes: Sequence[str] = (),
     **more: Any,
 ) -> Finished:
     """Judge every variant on held-out images, decide through the int8 one, and report.
@@ -69,7 +69,6 @@ def finish(
         seed: of the bootstrap.
         history: of the training, where there was one.
         sparsity: share of zeros among the weights that pruning may remove.
-        notes: what a reader should know of how the model came here, a sentence each.
         more: further keys of ``metrics.json``.
     """
     judged = {
@@ -79,10 +78,23 @@ def finish(
     variants = {name: variant for name, (variant, _) in judged.items()}
     manifest, gate = _decide(drafts["int8"], variants, judged["int8"][1], prepared)
     operating = operate(variants["int8"].predictions, manifest, gate, prepared.held_out)
-    story = Story(prepared, manifest, variants, list(history), operating, sparsity, tuple(notes))
+    drops = {
+        name: score_drops(
+            variants["float"].probabilities,
+            variant.probabilities,
+            prepared.held_out.truth,
+            prepared.labels,
+            prepared.recipe.task,
+            prepared.recipe.negative_label,
+            seed,
+        ).model_dump(mode="json")
+        for name, variant in variants.items()
+        if name != "float" and "float" in variants and prepared.recipe.task != "segmentation"
+    }
+    story = Story(prepared, manifest, variants, list(history), operating, sparsity)
     files = {f"{name}.tflite": model for name, model in models.items()}
     files["ood.npz"] = gate.to_npz()
-    files["metrics.json"] = to_json(_metrics(story, seed) | more)
+    files["metrics.json"] = to_json(_metrics(story, seed) | {"drops": drops} | more)
     files["manifest.json"] = manifest.model_dump_json(indent=2).encode()
     files["report.html"] = render(story).encode()
     return Finished(files, variants)
@@ -104,6 +116,7 @@ def draft(
         outputs=outputs,
         decision=Decision(negative_label=recipe.negative_label, thresholds={}),
         quality=QualityLimits(),
+        ejection_fraction=recipe.ejection_fraction,
         runtime=Runtime(operators=(), min_version=""),
         target=UNASSIGNED,
         provenance=provenance,

@@ -28,13 +28,23 @@ class Lesson:
         seed: of the weights and of every draw.
         reporter: is told after each epoch.
         kept: folder where stages keep what they need to go on after a kill; None keeps nothing.
+        strategy: of ``tf.distribute``, under which float networks are trained; None is this process alone.
     """
 
-    def __init__(self, prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None) -> None:
+    def __init__(
+        self,
+        prepared: Prepared,
+        seed: int,
+        reporter: Reporter,
+        kept: Path | None = None,
+        strategy: Any = None,
+    ) -> None:
         self.prepared, self.seed, self.reporter = prepared, seed, reporter
+        self.strategy = strategy or tf.distribute.get_strategy()
         self._kept = kept
-        self.train = Images(prepared.train.pixels, prepared.train.targets)
-        self.tune = Images(prepared.tune.pixels, prepared.tune.targets)
+        self.train, self.tune = (
+            Images(part.pixels, part.targets, part.masks) for part in (prepared.train, prepared.tune)
+        )
 
     def plan(self, stage: str, **changes: Any) -> Plan:
         """The recipe's plan for a stage of this name, with changes."""
@@ -64,12 +74,15 @@ class Lesson:
         """A network for the data, not trained on it yet.
 
         Raises:
-            BadInputError: see :func:`trainer.models.build`; or it draws masks.
+            BadInputError: see :func:`trainer.models.build`; or whether it draws masks does not fit the task.
         """
-        model = build(spec, self.prepared.input_shape, len(self.prepared.labels))
-        if len(model.outputs) > 1:
+        with self.strategy.scope():
+            model = build(spec, self.prepared.input_shape, len(self.prepared.labels))
+        draws = len(model.outputs) > 1
+        if draws != (self.prepared.recipe.task == "segmentation"):
             raise BadInputError(
-                f"model.kind: the network '{spec.kind}' draws masks; this version trains classifiers only"
+                f"model.kind: the network '{spec.kind}' "
+                + ("draws masks; only a segmentation has them" if draws else "draws no masks; take 'unet'")
             )
         return model
 
@@ -127,4 +140,7 @@ def learn(lesson: Lesson) -> tuple[Any, list[Epoch]]:
     keras.utils.set_random_seed(lesson.seed)
     model = lesson.network(recipe.model)
     history += lesson.fit("Training", model, lesson.plan("float", **changes))
-    return model, history
+    # What follows runs in one process, so the result belongs to no strategy.
+    alone = keras.models.clone_model(model)
+    alone.set_weights(model.get_weights())
+    return alone, history

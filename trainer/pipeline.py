@@ -44,16 +44,18 @@ class _Trained:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def train(prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None) -> Result:
+def train(
+    prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None, strategy: Any = None
+) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
 
-    In the folder ``kept``, if given, is what a training that was killed goes on from.
+    In the folder ``kept``, if given, is what a training that was killed goes on from. Under a ``strategy`` of
+    :mod:`trainer.distribution` float networks are trained by all its replicas.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    lesson = Lesson(prepared, seed, reporter, kept)
-    trained = _networks(lesson)
+    trained = _networks(lesson := Lesson(prepared, seed, reporter, kept, strategy))
     with _timed(trained.seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
         images, calibration = calibration_images(
@@ -106,6 +108,7 @@ def _networks(lesson: Lesson) -> _Trained:
             lesson.reporter.epochs("Pruning", compression.pruning_epochs) as after,
         ):
             trained.pruned, history = prune(
+                model,
                 model,
                 lesson.train,
                 lesson.tune,

@@ -133,13 +133,24 @@ class Distillation(Contract):
 
 
 class Compression(Contract):
-    """Pruning and quantization."""
+    """Pruning and quantization; the unpruned float network is the teacher of every stage."""
 
+    channels: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="share of channels that stay in each layer; fewer are faster. 1 is off"
+    )
+    channel_epochs: int = Field(default=20, ge=0, description="of learning after channels were removed")
+    channel_learning_rate: float = Field(default=2e-3, gt=0)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
-        default=0.5, description="share of weights pruned; 0 is off"
+        default=0.5,
+        description="share of weights set to 0: compresses the transfer, speeds nothing up. 0 is off",
     )
     pruning_epochs: int = Field(default=8, ge=0)
     pruning_learning_rate: float = Field(default=5e-4, gt=0)
+    method: Literal["post-training", "quantization-aware"] = Field(
+        default="post-training", description="how the network comes to int8"
+    )
+    quantization_epochs: int = Field(default=4, ge=1, description="of quantization-aware training")
+    quantization_learning_rate: float = Field(default=2e-4, gt=0)
     calibration_images: int = Field(default=256, ge=8)
 
 
@@ -154,7 +165,7 @@ class DecisionAims(Contract):
 
 
 class Preparation(Contract):
-    """The steps of a model that was trained elsewhere, before the last resize, which follows from its input."""
+    """The steps of a model that was trained elsewhere, before the last resize, which its input gives."""
 
     steps: tuple[Step, ...]
 
@@ -169,8 +180,13 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound"] = Field(
+    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
         default="chest", description="what to generate without --data"
+    )
+    ejection_fraction: Label | None = Field(
+        default=None,
+        description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
+        "ejection fraction of a cine",
     )
     input: InputSize = InputSize()
     steps: tuple[Step, ...] = Field(
@@ -182,6 +198,18 @@ class Recipe(Contract):
     distillation: Distillation | None = None
     compression: Compression = Compression()
     decision: DecisionAims = DecisionAims()
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> Recipe:
+        if self.task == "segmentation" and self.training.mixup:
+            raise ValueError("training.mixup: masks are not mixed; leave it out")
+        if self.task == "segmentation" and self.distillation:
+            raise ValueError("distillation: teachers teach labels, not masks; leave it out")
+        if self.task != "segmentation" and self.phantom == "cardiac":
+            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
+        if self.task != "segmentation" and self.ejection_fraction is not None:
+            raise ValueError("ejection_fraction: only a segmentation has one")
+        return self
 
 
 def recipe_names() -> list[str]:

@@ -19,6 +19,7 @@ from trainer.checkpoint import Checkpoint, Progress
 from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
+from trainer.segmentation import dice, mask_losses, mask_targets, split_outputs, tuning_outputs
 
 __all__ = ["Images", "Plan", "fit", "predict"]
 
@@ -27,10 +28,15 @@ WARM_UP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Images:
-    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones."""
+    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones.
+
+    In a segmentation also masks of class indices, uint8 ``[n, H, W]``; the targets then are the classes'
+    presence.
+    """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ def fit(
     """
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
-    batch = min(plan.training.batch_size, len(train.pixels)) // replicas * replicas
+    batch = max(1, min(plan.training.batch_size, len(train.pixels)) // replicas) * replicas
     steps = len(train.pixels) // batch
     with strategy.scope():
         optimizer = _optimizer(plan.training)
@@ -89,7 +95,7 @@ def fit(
         began = time.perf_counter()
         # An epoch's order and changes depend on the seed and its number alone, also after a kill.
         order = np.random.default_rng([plan.seed, epoch]).permutation(len(train.pixels))
-        sums = np.zeros(2)
+        sums = np.zeros(3)
         for number in range(steps):
             done = (epoch - 1) * steps + number
             optimizer.learning_rate.assign(_learning_rate(plan, done, plan.epochs * steps))
@@ -101,16 +107,17 @@ def fit(
         for callback in plan.callbacks:
             callback.on_epoch_end(batch=steps - 1)
         with average:
-            logits = predict(model, tune.pixels)
+            figures = _tuning_figures(model, tune, plan.task)
             weights = model.get_weights()
         record = Epoch(
             stage=plan.stage,
             epoch=epoch,
             loss=float(sums[0] / steps),
             accuracy=float(sums[1] / steps),
-            learning_rate=float(optimizer.learning_rate),
+            learning_rate=_learning_rate(plan, epoch * steps - 1, plan.epochs * steps),
             seconds=time.perf_counter() - began,
-            **_tuning_figures(logits, tune.targets, plan.task),
+            dice=None if train.masks is None else float(sums[2] / steps),
+            **figures,
         )
         on_epoch(record)
         if epoch >= plan.eligible_from:
@@ -131,8 +138,9 @@ def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[
 
 def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
     """One optimization step as a function of image indices ``[batch]``, a seed ``[2]`` and whether only the
-    head learns; gives the mean loss and accuracy."""
-    pixels, labels = tf.constant(train.pixels), tf.constant(train.targets)
+    head learns; gives the mean loss and accuracy, and the masks' Dice, 0 without any."""
+    masks = None if train.masks is None else tf.constant(train.masks)
+    data = Images(tf.constant(train.pixels), tf.constant(train.targets), masks)
     class_weights = _class_weights(train.targets, plan)
     strategy, training = model.distribute_strategy, plan.training
     replicas = strategy.num_replicas_in_sync
@@ -141,22 +149,25 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
     penalty = training.weight_decay if training.optimizer != "adamw" else 0.0
     head = model.get_layer("logits").trainable_variables
 
-    def replica_step(indices: Any, seed: Any, head_only: bool) -> tuple[Any, Any]:
+    def replica_step(indices: Any, seed: Any, head_only: bool) -> tuple[Any, ...]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = tf.shape(indices)[0] // replicas
         mine = indices[replica * share : (replica + 1) * share]
-        images, targets = _batch(pixels, labels, mine, seed + tf.cast(replica, tf.int64), plan)
+        images, targets, masks = _batch(data, mine, seed + tf.cast(replica, tf.int64), plan)
         with tf.GradientTape() as tape:
-            logits = model(images, training=not head_only)
+            logits, drawn = split_outputs(model(images, training=not head_only))
             losses = _losses(logits, targets, plan.task)
             loss = tf.reduce_mean(losses * _sample_weights(targets, class_weights, plan.task))
+            if masks is not None:
+                loss += mask_losses(drawn, masks)
             total = loss
             if penalty:
                 total = loss + penalty * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
             total = total / replicas
         learning = head if head_only else model.trainable_variables
         optimizer.apply_gradients(zip(tape.gradient(total, learning), learning, strict=True))
-        return loss, _accuracy(logits, targets, plan.task)
+        overlap = tf.constant(0.0) if masks is None else dice(drawn, masks)
+        return loss, _accuracy(logits, targets, plan.task), overlap
 
     def step(indices: Any, seed: Any, head_only: bool) -> Any:
         results = strategy.run(replica_step, args=(indices, seed, head_only))
@@ -165,19 +176,25 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
     return tf.function(step, reduce_retracing=True)
 
 
-def _batch(pixels: Any, labels: Any, indices: Any, seed: Any, plan: Plan) -> tuple[Any, Any]:
-    """Augmented and scaled images, and what they should give."""
-    images = scaled(augment(tf.gather(pixels, indices), plan.augmentation, seed))
-    targets = tf.gather(labels, indices)
+def _batch(data: Images, indices: Any, seed: Any, plan: Plan) -> tuple[Any, Any, Any]:
+    """Augmented and scaled images, and what they should give: labels and, in a segmentation, masks."""
+    images = scaled(augment(tf.gather(data.pixels, indices), plan.augmentation, seed))
+    targets: Any = tf.gather(data.targets, indices)
+    masks: Any = None
+    if data.masks is not None:
+        moved = tf.gather(data.masks, indices)
+        targets, masks = mask_targets(moved, data.targets.shape[1], plan.augmentation, seed)
     if plan.training.label_smoothing:
-        rest = 1.0 / labels.shape[1] if plan.task == "single-label" else 0.5
+        rest = 1.0 / data.targets.shape[1] if plan.task == "single-label" else 0.5
         targets = targets * (1.0 - plan.training.label_smoothing) + rest * plan.training.label_smoothing
     if plan.training.mixup:
         images, targets = mixup(images, targets, plan.training.mixup, seed)
     if plan.teacher is not None:
-        taught = _probabilities(plan.teacher(images, training=False), plan.task)
-        targets = plan.label_share * targets + (1.0 - plan.label_share) * taught
-    return images, targets
+        logits, drawn = split_outputs(plan.teacher(images, training=False))
+        keep, take = plan.label_share, 1.0 - plan.label_share
+        targets = keep * targets + take * _probabilities(logits, plan.task)
+        masks = None if drawn is None else keep * masks + take * tf.nn.softmax(drawn)
+    return images, targets, masks
 
 
 def _losses(logits: Any, targets: Any, task: Task) -> Any:
@@ -195,7 +212,7 @@ def _sample_weights(targets: Any, class_weights: Any, task: Task) -> Any:
 
 def _class_weights(targets: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
     """Float32 ``[2, K]``: weights of a label's absence and presence, in inverse proportion to how often."""
-    if not plan.training.class_weights:
+    if not plan.training.class_weights or plan.task == "segmentation":
         return np.ones((2, targets.shape[1]), np.float32)
     present = np.maximum(targets.sum(axis=0), 1.0)
     if plan.task == "single-label":
@@ -217,11 +234,17 @@ def _accuracy(logits: Any, targets: Any, task: Task) -> Any:
     return tf.reduce_mean(tf.cast(right, tf.float32))
 
 
-def _tuning_figures(logits: NDArray[np.float32], targets: NDArray[np.float32], task: Task) -> dict[str, Any]:
+def _tuning_figures(model: Any, tune: Images, task: Task) -> dict[str, Any]:
+    targets, mask_loss, overlap = tune.targets, 0.0, None
+    if tune.masks is None:
+        logits = predict(model, tune.pixels)
+    else:
+        logits, mask_loss, overlap = tuning_outputs(model, tune.pixels, tune.masks)
     return {
-        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))),
+        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))) + mask_loss,
         "tune_accuracy": float(_accuracy(logits, targets, task)),
         "tune_auroc": mean_auroc(np.asarray(_probabilities(logits, task), np.float64), targets > 0.5),
+        "tune_dice": overlap,
     }
 
 

@@ -42,18 +42,37 @@ class FolderSource(Contract):
 
 
 class CaptureSource(Contract):
-    """A video file, a camera index or a stream's URL, through OpenCV.
+    """A video file, a camera, or a stream: RTSP, motion JPEG over HTTP, or OpenIGTLink.
 
     Of a file every frame is taken; of a camera or a stream the newest, and a lost one is opened again.
     """
 
     kind: Literal["capture"] = "capture"
     name: Name = "capture"
-    url: str | int = Field(description="path of a video file, index of a camera, or a URL")
+    url: str | int = Field(
+        description="path of a video file, index of a camera, or a URL: rtsp:, http: or igtl: (OpenIGTLink,"
+        " igtl://HOST:18944/DEVICE, which needs the extra 'openigtlink')"
+    )
     every: int = Field(default=1, ge=1, description="take one frame of so many")
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 5.0
     retry_s: Seconds = 2.0
+    tell_s: Seconds = Field(
+        default=1.0,
+        description="of a camera or stream, a finding that says what the last said is told once in so long",
+    )
+    modality: str | None = Field(
+        default=None, description="DICOM term of what the pictures are (US, DX, …), to choose the bundles by"
+    )
+    find_scan: bool = Field(
+        default=False,
+        description="the picture is an ultrasound machine's screen: cut it to the scan, or give no result",
+    )
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it ends: a file, no camera and no stream."""
+        return isinstance(self.url, str) and "://" not in self.url and not self.url.startswith("/dev/")
 
 
 class DicomSource(Contract):
@@ -163,7 +182,10 @@ class AgentConfig(Contract):
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )
-    overlays: Literal["never", "positive", "always"] = "never"
+    overlays: Literal["never", "demand", "positive", "always"] = Field(
+        default="never",
+        description="heat maps by MQTT: none, those the command 'overlay' asks for, or by themselves too",
+    )
     language: Literal["en", "zh", "fr", "es", "ar"] = "en"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

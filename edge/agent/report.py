@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -27,18 +28,49 @@ from edge.sources.base import Failure
 
 __all__ = ["Report", "Reporter"]
 
+_HEAT_SIDE = 224  # about, of the longer side of the published heat map
 _PICTURE_SIDE = 1024  # longer side of the pictures for the screen
 
 
 @dataclass(frozen=True)
 class Report:
-    """A Finding with its pictures, PNG: ``image`` and ``overlay`` for the screen, which stay on the device,
-    and ``heat``, the heat map alone, where it is to be published."""
+    """A Finding with its pictures, PNG files drawn when they are asked for: ``image`` and ``overlay`` for the
+    screen, which stay on the device, and ``heat``, the heat map alone.
+
+    ``pixels`` is the frame, ``region`` what the model saw of it, ``cam`` float32 ``[h, w]`` where it looked.
+    """
 
     finding: Finding
-    image: bytes | None = None
-    overlay: bytes | None = None
-    heat: bytes | None = None
+    pixels: Pixels | None = None
+    region: Region | None = None
+    cam: Floats | None = None
+
+    @cached_property
+    def shown(self) -> Pixels | None:
+        """What the model saw, at the size of a screen, black where it saw nothing."""
+        if self.pixels is None or self.region is None:
+            return None
+        return self.region.only(_for_screen(self.pixels))
+
+    @cached_property
+    def image(self) -> bytes | None:
+        """The picture; None of what gave no frame."""
+        return _png(self.shown) if self.shown is not None else None
+
+    @cached_property
+    def overlay(self) -> bytes | None:
+        """The picture under the heat map; None without one."""
+        if self.shown is None or self.region is None or self.cam is None:
+            return None
+        return overlay_png(self.shown, self.region.spread(self.cam, *self.shown.shape[:2]))
+
+    @cached_property
+    def heat(self) -> bytes | None:
+        """The heat map of what the model saw, without the picture."""
+        if self.cam is None:
+            return None
+        scale = max(1, _HEAT_SIDE // max(self.cam.shape))
+        return _png(heat_map(self.cam, self.cam.shape[0] * scale, self.cam.shape[1] * scale))
 
 
 class Reporter:
@@ -66,11 +98,6 @@ class Reporter:
             or (self._config.overlays == "positive" and outcome.decision == "positive")
         )
         region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
-        pixels = region.only(_for_screen(frame.pixels))
-        overlay = overlay_png(pixels, region.spread(cam, *pixels.shape[:2])) if cam is not None else None
-        image = _png(pixels)
-        spec = model.manifest.input
-        heat = _png(heat_map(cam, spec.height, spec.width)) if cam is not None and published else None
         elapsed = prediction.elapsed_ms | {"total": (time.perf_counter() - start) * 1e3}
         finding = self._finding(
             model,
@@ -91,15 +118,14 @@ class Reporter:
             ),
             elapsed_ms={stage: round(value, 3) for stage, value in elapsed.items()},
         )
-        return Report(finding, image, overlay, heat), None
+        return Report(finding, frame.pixels, region, cam), None
 
     def withheld(self, model: Model, frame: Frame | Failure, reason: Reason) -> Report:
         """That there is no result of a frame, and why."""
         finding = self._finding(model, frame, decision="no_result", reasons=(reason,))
         if isinstance(frame, Failure):
             return Report(finding)
-        region = seen_region(model.manifest.steps, *frame.pixels.shape[:2])
-        return Report(finding, _png(region.only(_for_screen(frame.pixels))))
+        return Report(finding, frame.pixels, seen_region(model.manifest.steps, *frame.pixels.shape[:2]))
 
     def _finding(self, model: Model, frame: Frame | Failure, **said: Any) -> Finding:
         return Finding(

@@ -6,10 +6,9 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
-from pathlib import Path
 from queue import Empty, Full, Queue
 
 from edge import __version__
@@ -17,11 +16,11 @@ from edge.agent.audit import Audit
 from edge.agent.cases import Cases
 from edge.agent.clock import Clock
 from edge.agent.commands import Commands, InvalidCommandError, Scalar
-from edge.agent.config import AgentConfig, DicomSource, FolderSource, MqttConfig
-from edge.agent.config import Source as SourceConfig
+from edge.agent.config import AgentConfig, CaptureSource, MqttConfig
 from edge.agent.database import Database
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
+from edge.agent.intake import open_sources
 from edge.agent.model import Model, covering
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
@@ -33,6 +32,7 @@ from edge.agent.report import Reporter
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
+from edge.agent.telling import Telling
 from edge.agent.vault import Vault
 from edge.agent.watch import Watch, time_floor
 from edge.bundle.reasons import Reason
@@ -102,10 +102,16 @@ class Agent:
                 from edge.agent.forward import Forwarder
 
                 self._forwarder = Forwarder(config.pacs, spool, self._recorder)
-            self._observations = Observations(self._recorder, config.study_silence_s)
+            tell_s = {one.name: one.tell_s for one in config.sources if isinstance(one, CaptureSource)}
+            self._telling = Telling(self._recorder, tell_s)
+            self._observations = Observations(
+                self._recorder, config.study_silence_s, about_to_name=self._telling.tell
+            )
             self._reporter = Reporter(config, self._identity, self._clock)
             self._commands = Commands(
-                self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
+                self._database,
+                self._clock,
+                {"ping": lambda _: {}, "status": lambda _: self._status(), "overlay": self._overlay},
             )
             self._connection = Connection(
                 broker,
@@ -117,8 +123,7 @@ class Agent:
                 changed=self._broker_changed,
             )
             self._database.watch(self._connection.wake)
-            configured = map(self._source, config.sources) if sources is None else sources
-            self._sources = list(configured)
+            self._sources = list(open_sources(config, self._seen) if sources is None else sources)
             self.screen = None
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
@@ -183,7 +188,9 @@ class Agent:
                 stop.wait(_LOOK_S)
             else:
                 with suppress(Empty):
-                    self._take(self._items.get(timeout=_LOOK_S))
+                    item = self._items.get(timeout=_LOOK_S)
+                    self._items.task_done()
+                    self._take(item)
             if self._database.hung_s() < self._systemd.patience_s / 2:
                 self._systemd.feed()
             self._recorder.close_studies(self._config.study_silence_s)
@@ -206,6 +213,10 @@ class Agent:
                 with suppress(Full):
                     self._items.put(item, timeout=_LOOK_S)
                     waiting = False
+            if isinstance(item, Frame) and item.live:  # one that waits grows old: take no other meanwhile
+                with self._items.all_tasks_done:
+                    while self._items.unfinished_tasks and not stop.is_set():
+                        self._items.all_tasks_done.wait(_LOOK_S)
 
     def _take(self, item: Item) -> None:
         if isinstance(item, Frame):
@@ -222,11 +233,12 @@ class Agent:
     def _judge(self, frame: Frame) -> None:
         self._count_frame()
         models = covering(self._models, frame.header)
+        reason = frame.reason or (None if models else Reason.NOT_COVERED)
         for model in models or self._models[:1]:
-            if self.store.seen(self._reporter.finding_id(model, frame)):
+            if not frame.live and self.store.seen(self._reporter.finding_id(model, frame)):
                 continue
-            if not models:
-                self._recorder.finding(self._reporter.withheld(model, frame, Reason.NOT_COVERED))
+            if reason:
+                self._telling.take(self._reporter.withheld(model, frame, reason), live=frame.live)
                 continue
             report, error = self._reporter.judged(model, frame)
             name = model.ref.name
@@ -237,8 +249,9 @@ class Agent:
             elif name not in self._failing:
                 self._failing.add(name)
                 event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
-            self._recorder.finding(report, event)
+            self._telling.take(report, event, live=frame.live)
             self._observations.follow(frame, report.finding)
+            self._telling.let_go(report.finding, but=self._observations.names(report.finding))
 
     def _fail(self, failure: Failure) -> None:
         """Keep what gave no frame in the quarantine, say so, and only then take it away."""
@@ -266,30 +279,6 @@ class Agent:
     def _count_frame(self) -> None:
         self._counters.frames += 1
         self._counters.last_frame = self._clock.now()
-
-    def _source(self, config: SourceConfig) -> Source:
-        if isinstance(config, FolderSource):
-            from edge.sources.folder import Folder
-
-            return Folder(config.name, config.path, config.poll_s, config.settle_s, self._seen)
-        if isinstance(config, DicomSource):
-            from edge.sources.dicom import DicomReceiver
-
-            return DicomReceiver(config, self._config.state / "inbox" / config.name, self._seen)
-        from edge.sources.capture import LiveCapture, VideoFile
-
-        url = config.url
-        if isinstance(url, str) and "://" not in url and not url.startswith("/dev/"):
-            return VideoFile(config.name, Path(url), config.every, self._seen)
-        return LiveCapture(
-            config.name,
-            url,
-            config.every,
-            open_timeout_s=config.open_timeout_s,
-            read_timeout_s=config.read_timeout_s,
-            retry_s=config.retry_s,
-            silence_s=self._config.study_silence_s,
-        )
 
     def _seen(self, key: str) -> bool:
         return self.store.seen(self._identity.mark(key))
@@ -351,6 +340,13 @@ class Agent:
         health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp"})
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
+
+    def _overlay(self, arguments: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The command that asks for the heat map of a finding."""
+        if self._config.overlays == "never":
+            raise BadInputError("this device publishes no overlays; its configuration says overlays: never")
+        self._recorder.overlay(str(arguments.get("id", "")))
+        return {}
 
     def _command(self, name: str, payload: bytes) -> bytes | None:
         try:

@@ -125,9 +125,11 @@ class OutOfDistribution(Contract):
 class Decision(Contract):
     """From logits to a decision.
 
-    Probabilities are ``softmax(logits / temperature)`` (multi-label: sigmoid). A label with a threshold is
-    positive at or above it; if several are, the one furthest above in ``p / threshold`` is named. Below
-    ``abstain_below`` (largest probability) the result is withheld as uncertain.
+    Probabilities are ``softmax(logits / temperature)`` (multi-label and segmentation: sigmoid). A
+    segmentation's logits say whether the image shows each class; the first's, the background's, that it shows
+    no other. A label with a threshold is positive at or above it; if several are, the one furthest above in
+    ``p / threshold`` is named. Below ``abstain_below`` (largest probability) the result is withheld as
+    uncertain.
     """
 
     temperature: float = Field(default=1.0, gt=0)
@@ -219,7 +221,7 @@ class Interval(Contract):
 
 
 class LabelMetrics(Contract):
-    """One label against the rest, at the argmax."""
+    """One label against the rest, at the argmax; in a segmentation, images that show it against others."""
 
     n: int = Field(ge=0)
     auroc: Interval | None = None
@@ -227,6 +229,8 @@ class LabelMetrics(Contract):
     specificity: Interval | None = None
     precision: float | None = None
     f1: float | None = None
+    dice: Interval | None = Field(default=None, description="overlap of the masks, in a segmentation")
+    iou: Interval | None = None
 
 
 class VariantMetrics(Contract):
@@ -236,7 +240,10 @@ class VariantMetrics(Contract):
     n: int = Field(ge=0)
     auroc: Interval | None = None
     accuracy: Interval | None = None
-    dice: Interval | None = None
+    dice: Interval | None = Field(
+        default=None, description="of a segmentation's masks, the mean over the labels but the background"
+    )
+    iou: Interval | None = None
     ece: float | None = None
     model_bytes: int = Field(ge=0)
     per_class: dict[Label, LabelMetrics] = {}
@@ -259,6 +266,11 @@ class Manifest(Contract):
     runtime: Runtime
     target: Name
     provenance: Provenance
+    ejection_fraction: Label | None = Field(
+        default=None,
+        description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
+        "ejection fraction of a cine",
+    )
     metrics: dict[Literal["float", "pruned", "int8"], VariantMetrics] = {}
     members: dict[str, Sha256] = Field(default={}, description="SHA-256 of every other member of the bundle")
 
@@ -274,6 +286,10 @@ class Manifest(Contract):
             raise ValueError("decision: names a label that the model does not have")
         if self.decision.ood and not self.decision.ood.layout and "embedding" not in names:
             raise ValueError("decision.ood: needs an embedding output or a layout")
+        if self.ejection_fraction is not None and (
+            "mask" not in names or self.ejection_fraction not in self.labels[1:]
+        ):
+            raise ValueError("ejection_fraction: needs a mask output, and a label other than the background")
         self._steps_fit_input()
         return self
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import gdcm
+import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
@@ -23,7 +24,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
+from edge.bundle.reasons import Reason
 from edge.imaging.dicom_display import DISPLAY_ATTRIBUTES, Display
+from edge.imaging.dicom_screen import cut_to_scan
 from edge.imaging.errors import UnreadableImageError
 from edge.imaging.frame import Frame, Header
 from edge.imaging.limits import check_size
@@ -54,7 +57,15 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-_HEADER_ATTRIBUTES = ("Modality", "BodyPartExamined", "ViewPosition", "PatientAge")
+_HEADER_ATTRIBUTES = (
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "PatientAge",
+    "PresentationIntentType",
+    "BurnedInAnnotation",
+    "SequenceOfUltrasoundRegions",
+)
 _PIXEL_ATTRIBUTES = (
     "Rows",
     "Columns",
@@ -81,8 +92,10 @@ _UNDEFINED = 0xFFFFFFFF
 def decode_dicom(path: Path, source: str) -> Iterator[Frame]:
     """Decode a DICOM file's frames, one at a time, to what a viewer shows: see ``dicom_display``.
 
-    Of the header nothing is read but what decoding and display need, the UIDs, and Modality (0008,0060), Body
-    Part Examined (0018,0015), View Position (0018,5101) and Patient's Age (0010,1010).
+    Of the header nothing is read but what decoding and display need, the UIDs, Modality (0008,0060), Body
+    Part Examined (0018,0015), View Position (0018,5101), Patient's Age (0010,1010), and what ``dicom_screen``
+    cuts an ultrasound machine's screen to the scan by. A frame that is For Processing (0008,0068), the one
+    before it again to the last bit, or a screen in which no scan is found has a ``reason``.
 
     Raises:
         UnreadableImageError: not DICOM, damaged, cut off, without pixel data, too large, or of a kind not
@@ -136,8 +149,16 @@ def _frames(file: BinaryIO, path: Path, source: str) -> Iterator[Frame]:
     display = Display(dataset)
     if display.needs_range:
         display.fit_range(decoded())
+    raw = dataset.get("PresentationIntentType") == "FOR PROCESSING"
+    last: NDArray[Any] | None = None
     for index, stored in enumerate(decoded()):
-        yield Frame(display.show(stored, index), f"{identity}#{index}", study, source, index, header)
+        pixels, reason = cut_to_scan(display.show(stored, index), dataset)
+        if last is not None and np.array_equal(last, stored):
+            reason = Reason.FROZEN
+        last = stored
+        if raw:
+            reason = Reason.FOR_PROCESSING
+        yield Frame(pixels, f"{identity}#{index}", study, source, index, header, reason=reason)
 
 
 def _transfer_syntax(path: Path) -> UID:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.reasons import Reason
+
 __all__ = ["Frame", "Header", "Pixels"]
 
 Pixels = NDArray[np.uint8]
@@ -39,3 +41,5 @@ class Frame:
     index: int = 0
     header: Header = field(default=Header())
     test: bool = False
+    reason: Reason | None = None
+    live: bool = False

@@ -38,12 +38,13 @@ class Outcome:
 
 
 def probabilities(logits: NDArray[Any], manifest: Manifest) -> NDArray[np.float64]:
-    """Calibrated probabilities of logits ``[..., C]``: softmax, multi-label sigmoid, of logits / temperature.
+    """Calibrated probabilities of logits ``[..., C]``: softmax of logits / temperature, or sigmoid where
+    several labels may hold at once, in multi-label and segmentation.
 
     Temperature scaling: Guo et al. 2017, arXiv:1706.04599.
     """
     scaled = np.asarray(logits, np.float64) / manifest.decision.temperature
-    if manifest.task == "multi-label":
+    if manifest.task != "single-label":
         result: NDArray[np.float64] = 0.5 * (1 + np.tanh(scaled / 2))
         return result
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))

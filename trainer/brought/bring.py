@@ -88,7 +88,7 @@ def bring(source: Path, data: Path, wanted: Wanted, seed: int, reporter: Reporte
         name: _draft(prepared, model, brought, scaling, provenance, str(source))
         for name, model in models.items()
     }
-    finished = finish(prepared, models, drafts, seed, notes=brought.notes)
+    finished = finish(prepared, models, drafts, seed)
     _check_better_than_chance(source, finished, prepared)
     return finished
 

@@ -109,8 +109,8 @@ class _Graph:
             said = ", ".join(map(str, shape))
             raise BadInputError(
                 f"{self.origin}: takes [{said}]{' with open sides' if open_ else ''}; carts run models that "
-                "take one image [1, height, width, channels] of a fixed size, at least 8 pixels a side, with 1 "
-                "or 3 channels"
+                "take one image [1, height, width, channels] of a fixed size, at least 8 pixels a side, with "
+                "1 or 3 channels"
             )
 
     def end_at_logits(self) -> Ending:

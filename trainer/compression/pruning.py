@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from trainer.backend import keras, tfmot
+from trainer.compression.distillation import student_plan
 from trainer.history import Epoch
 from trainer.recipe import Compression
 from trainer.training import Images, Plan, fit
@@ -21,19 +21,19 @@ HEADS = ("logits", "mask")
 
 def prune(
     model: Any,
+    teacher: Any,
     train: Images,
     tune: Images,
     plan: Plan,
     compression: Compression,
     on_epoch: Callable[[Epoch], None],
 ) -> tuple[Any, list[Epoch]]:
-    """A pruned copy of a trained network, fine-tuned to give the answers of ``model`` itself.
+    """A pruned copy of a trained network, fine-tuned to give the answers of ``teacher``.
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
     Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
-    heads are not pruned: they are small and tell on every answer.
-    The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
-    would pull it elsewhere.
+    heads are not pruned: they are small and tell on every answer. It compresses the transfer; it makes
+    nothing faster.
     """
     epochs = compression.pruning_epochs
     steps = len(train.pixels) // min(plan.training.batch_size, len(train.pixels))
@@ -61,17 +61,12 @@ def prune(
         student,
         train,
         tune,
-        replace(
+        student_plan(
             plan,
+            teacher,
             stage="pruning",
-            # The teacher's answers carry all of these already.
-            training=plan.training.model_copy(
-                update={"class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
-            ),
             epochs=epochs,
             learning_rate=compression.pruning_learning_rate,
-            teacher=model,
-            head_epochs=0,
             callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
             eligible_from=min(epochs, -(-(ramp + steps) // steps)),
         ),

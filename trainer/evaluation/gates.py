@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,5 +58,5 @@ def fit_gate(
     return ood.with_layout(embedding, layouts, groups, rejection / 2)
 
 
-def _embeddings(predictions: Sequence[Prediction]) -> NDArray[Any]:
+def _embeddings(predictions: Iterable[Prediction]) -> NDArray[Any]:
     return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])

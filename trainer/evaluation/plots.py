@@ -46,12 +46,12 @@ STYLE: Any = {
 Floats = NDArray[np.float64]
 
 
-def learning_curves(history: Sequence[Epoch]) -> str:
-    """Loss and accuracy of every epoch, the pruning's after the training's."""
+def learning_curves(history: Sequence[Epoch], figure_of_merit: str = "accuracy") -> str:
+    """Loss and accuracy (or "dice") of every epoch, the pruning's after the training's."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 3.1), layout="constrained")
         epochs = np.arange(1, len(history) + 1)
-        for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for axes, what in zip(figure.subplots(1, 2), ("loss", figure_of_merit), strict=True):
             axes.plot(
                 epochs, [getattr(e, what) for e in history], color=SERIES[0], label="training, augmented"
             )
@@ -63,7 +63,7 @@ def learning_curves(history: Sequence[Epoch]) -> str:
                 axes.text(pruned[0] - 0.4, height, "pruning", transform=axes.get_xaxis_transform(), va=side)
             axes.set(xlabel="epoch", ylabel=what)
             axes.legend(loc="best")
-        return _svg(figure, "Loss and accuracy of training and tuning images, epoch by epoch")
+        return _svg(figure, f"Loss and {figure_of_merit} of training and tuning images, epoch by epoch")
 
 
 def roc(scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: Sequence[int]) -> str:

@@ -45,12 +45,13 @@ def package(
 ) -> None:
     """Make a bundle for a target from RUN, a folder that 'scanwright train' left, or from MODEL.
 
-    MODEL is a network that was trained elsewhere: a .keras, .h5, .onnx or .tflite file (float or int8), or the
-    folder of a SavedModel. It is quantized, judged on --data, and left as a run beside the bundle. Converting
-    may run code that the file holds: bring only files that you trust.
+    MODEL is a network that was trained elsewhere: a .keras, .h5, .onnx or .tflite file (float or int8), or
+    the folder of a SavedModel. It is quantized, judged on --data, and left as a run beside the bundle.
+    Converting may run code that the file holds: bring only files that you trust.
 
     Refused where the int8 model is worse than the float one on the held-out images.
     """
+    from edge.bundle.archive import open_bundle
     from edge.bundle.target import target as find_target
     from trainer.packaging.package import package as make
 
@@ -68,7 +69,8 @@ def package(
         click.echo(f"its report:  {run / 'report.html'}")
     click.echo(f"look at it:  scanwright inspect {path}")
     if board.interpreter == "litert-web":
-        click.echo("run it:      the phone's app is not part of this version")
+        app = path.with_name(f"{open_bundle(path).manifest.name}-app")
+        click.echo(f"run it:      serve {app} by https (docs/how-to/phone.md) and open it on the phone")
     else:
         click.echo(
             "run it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (the bundle"

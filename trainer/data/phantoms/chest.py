@@ -90,11 +90,15 @@ class _Lungs:
 
 
 def radiograph(
-    finding: Finding, patient: np.random.SeedSequence, exposure: np.random.SeedSequence, size: int
+    findings: Finding | tuple[Finding, ...],
+    patient: np.random.SeedSequence,
+    exposure: np.random.SeedSequence,
+    size: int,
 ) -> Radiograph:
-    """A PA chest radiograph ``[size, size]``.
+    """A PA chest radiograph ``[size, size]`` with one finding or several; the mask has the last of those that
+    overlap.
 
-    ``patient`` seeds anatomy and finding; ``exposure`` position, dose, noise and window: two images of an
+    ``patient`` seeds anatomy and findings; ``exposure`` position, dose, noise and window: two images of an
     equal ``patient`` show the same person twice.
     """
     anatomy = np.random.default_rng(patient)
@@ -102,13 +106,14 @@ def radiograph(
     thorax = Thorax.draw(anatomy)
     rays = _position(shot, size)
     integral, lungs = _healthy(thorax, rays)
-    added = np.zeros_like(integral)
-    if finding != "normal":
-        added = {"consolidation": _consolidation, "nodule": _nodule, "effusion": _effusion}[finding](
-            anatomy, lungs, rays
-        )
-    integral = integral + added
-    mask = np.where(added > max(0.03, 0.15 * float(added.max())), LABELS.index(finding), 0).astype(np.uint8)
+    mask = np.zeros((size, size), np.uint8)
+    for finding in (findings,) if isinstance(findings, str) else findings:
+        if finding == "normal":
+            continue
+        add = {"consolidation": _consolidation, "nodule": _nodule, "effusion": _effusion}[finding]
+        added = add(anatomy, lungs, rays)
+        integral = integral + added
+        mask[added > max(0.03, 0.15 * float(added.max()))] = LABELS.index(finding)
     return Radiograph(_expose(integral, shot, rays), integral, mask)
 
 
