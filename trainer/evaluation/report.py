@@ -97,8 +97,8 @@ def _head(story: Story) -> str:
     if source := manifest.provenance.source:
         how = f"trained elsewhere, calibrated on {learned}"
         brought = (
-            f'<p class="notice"><b>Trained elsewhere</b> and brought as {source.format}. What it learned from is '
-            "not known here: if these held-out images were among it, every result below is flattered. "
+            f'<p class="notice"><b>Trained elsewhere</b> and brought as {source.format}. What it learned '
+            "from is not known here: if these held-out images were among it, every result is flattered. "
             f"{escape(' '.join(source.notes))}</p>"
         )
     return (

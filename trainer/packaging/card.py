@@ -72,9 +72,9 @@ def _origin(provenance: Provenance) -> list[str]:
         seed = f" with seed {provenance.seed}" if provenance.seed is not None else ""
         return [f"Trained {provenance.created}{seed}."]
     return [
-        f"**Trained elsewhere**, brought as {provenance.source.format} (SHA-256 {provenance.source.sha256}) on "
-        f"{provenance.created}. What it learned from is not known here: if the held-out images were among it, "
-        "the results above are flattered.",
+        f"**Trained elsewhere**, brought as {provenance.source.format} (SHA-256 {provenance.source.sha256}) "
+        f"on {provenance.created}. What it learned from is not known here: if the held-out images were among "
+        "it, the results above are flattered.",
         "",
         *(f"- {note}" for note in provenance.source.notes),
     ]
@@ -91,7 +91,7 @@ def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[s
     if fingerprint:
         lines.append(
             f"The bundle knows {fingerprint.count} distinct images that it learned from or was fitted on, by "
-            "short hashes of their pixels, so that an evaluation on them is noticed. No image is in the bundle."
+            "short hashes of their pixels, so that an evaluation on them is noticed. It holds no image."
         )
     if calibration:
         lines.append(f"Quantization ranges come from {calibration.count} training images.")
