@@ -21,6 +21,7 @@ __all__ = [
     "InputSize",
     "ModelSpec",
     "PhantomKind",
+    "Preparation",
     "Recipe",
     "Teacher",
     "Training",
@@ -176,6 +177,12 @@ class DecisionAims(Contract):
         default=0.02, description="share of in-distribution images the gates may reject"
     )
     abstain_below: Probability = 0.0
+
+
+class Preparation(Contract):
+    """The steps of a model that was trained elsewhere, before the last resize, which its input gives."""
+
+    steps: tuple[Step, ...]
 
 
 class Recipe(Contract):
