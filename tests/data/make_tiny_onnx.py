@@ -1,8 +1,8 @@
 """Write tiny.onnx: a small network as torch.onnx.export writes it, the same file every time.
 
 Channels first, symmetric padding, GlobalAveragePool, Flatten and Gemm with the weight transposed: the nodes
-and names that PyTorch's exporter gives a convolution, batch normalization folded, ReLU, AdaptiveAvgPool2d(1) and
-Linear. Its hand-set weights tell bright pictures from dark ones. Run with onnx installed:
+and names that PyTorch's exporter gives a convolution, batch normalization folded, ReLU, AdaptiveAvgPool2d(1)
+and Linear. Its hand-set weights tell bright pictures from dark ones. Run with onnx installed:
 python tests/data/make_tiny_onnx.py
 """
 
