@@ -30,6 +30,8 @@ Examples:
   scanwright train --data images --out run       a folder of class folders
   scanwright train --data data.npz --out run     a MedMNIST file
   scanwright train --recipe breast-ultrasound --data images --out run
+  scanwright train --recipe segmentation --data outlined --out run
+                                                 images/X.png with masks/X.png
   scanwright train --data images --out run --budget size=250kB,latency=5ms,target=raspberry-pi-4
 """
 
@@ -46,8 +48,8 @@ Examples:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of class folders, also below train/, val/ and test/; or with labels.csv; or a MedMNIST "
-    ".npz. Without it, phantoms are generated.",
+    help="Folder of class folders, also below train/, val/ and test/; or of images/ and masks/; or with "
+    "labels.csv; or a MedMNIST .npz. Without it, phantoms are generated.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, metavar="RUN", help="New folder for the results."
@@ -86,7 +88,7 @@ def train(
 
     Not a medical device: findings are decision support.
     """
-    from trainer.preparation import from_data, from_phantoms, prepare
+    from trainer.preparation import PHANTOM_COUNTS, from_data, from_phantoms, prepare
     from trainer.progress import Reporter
     from trainer.run import begin, check_free, write_run
 
@@ -96,8 +98,10 @@ def train(
     check_free(out)
     reporter = Reporter()
     if data is None:
-        reporter.say(f"Generating {recipe.phantom} phantoms")
-    dataset = from_phantoms(recipe, seed) if data is None else from_data(data, recipe)
+        with reporter.bar(f"Generating {recipe.phantom} phantoms", sum(PHANTOM_COUNTS.values())) as advance:
+            dataset = from_phantoms(recipe, seed, advance)
+    else:
+        dataset = from_data(data, recipe)
     prepared = prepare(recipe, dataset, seed, reporter, epochs=epochs, generated=data is None)
     if prepared.unreadable:
         count, first = len(prepared.unreadable), prepared.unreadable[0]
@@ -170,15 +174,18 @@ def _show_folds(summary: dict[str, Any]) -> None:
 
 def _conclude(result: Result, split: str) -> None:
     table = Table(title=f"Held-out images: {split}", title_justify="left")
-    for head in ("variant", "AUROC", "95 % interval", "accuracy", "file", "gzip"):
+    masks = result.variants["int8"].masks is not None
+    figures = ("Dice", "IoU") if masks else ("AUROC", "accuracy")
+    for head in ("variant", figures[0], "95 % interval", figures[1], "file", "gzip"):
         table.add_column(head, justify="left" if head == "variant" else "right")
     for name, variant in result.variants.items():
-        auroc, accuracy = variant.metrics.auroc, variant.metrics.accuracy
+        own = variant.metrics
+        first, second = (own.dice, own.iou) if masks else (own.auroc, own.accuracy)
         table.add_row(
             name,
-            "-" if auroc is None else f"{auroc.value:.4f}",
-            "-" if auroc is None else f"{auroc.low:.3f}-{auroc.high:.3f}",
-            "-" if accuracy is None else f"{accuracy.value:.4f}",
+            "-" if first is None else f"{first.value:.4f}",
+            "-" if first is None else f"{first.low:.3f}-{first.high:.3f}",
+            "-" if second is None else f"{second.value:.4f}",
             f"{len(variant.model) / 1000:.0f} kB",
             f"{variant.gzip_bytes / 1000:.0f} kB",
         )

@@ -20,6 +20,8 @@ __all__ = [
     "Distillation",
     "InputSize",
     "ModelSpec",
+    "PhantomKind",
+    "Preparation",
     "Recipe",
     "Teacher",
     "Training",
@@ -27,15 +29,21 @@ __all__ = [
     "recipe_names",
 ]
 
+PhantomKind = Literal[
+    "chest", "pneumonia", "covid", "ultrasound", "cardiac", "lung-ct", "brain-mri", "fracture", "eeg"
+]
+"""What :mod:`trainer.data.phantoms` generates."""
 Side = Annotated[int, Field(ge=8, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSize(Contract):
-    """The network's input. Without height and width, the data's own typical size, at most ``largest``."""
+    """The network's input. Without height and width, the data's own typical size, enlarged or shrunk so that
+    the shorter side is at least ``smallest`` and the longer one at most ``largest``."""
 
     height: Side | None = None
     width: Side | None = None
+    smallest: Side = 16
     largest: Side = 128
     channels: Literal[1, 3] = 1
 
@@ -145,7 +153,7 @@ class Compression(Contract):
     channels: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of channels that stay in each layer; fewer are faster. 1 is off"
     )
-    channel_epochs: int = Field(default=20, ge=0, description="of learning after channels were removed")
+    channel_epochs: int = Field(default=10, ge=0, description="of learning after channels were removed")
     channel_learning_rate: float = Field(default=2e-3, gt=0)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5,
@@ -171,6 +179,12 @@ class DecisionAims(Contract):
     abstain_below: Probability = 0.0
 
 
+class Preparation(Contract):
+    """The steps of a model that was trained elsewhere, before the last resize, which its input gives."""
+
+    steps: tuple[Step, ...]
+
+
 class Recipe(Contract):
     """How to train: from data to a float network, and from there to int8."""
 
@@ -181,9 +195,7 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
-        default="chest", description="what to generate without --data"
-    )
+    phantom: PhantomKind = Field(default="chest", description="what to generate without --data")
     ejection_fraction: Label | None = Field(
         default=None,
         description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
@@ -206,8 +218,6 @@ class Recipe(Contract):
             raise ValueError("training.mixup: masks are not mixed; leave it out")
         if self.task == "segmentation" and self.distillation:
             raise ValueError("distillation: teachers teach labels, not masks; leave it out")
-        if self.task != "segmentation" and self.phantom == "cardiac":
-            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
         if self.task != "segmentation" and self.ejection_fraction is not None:
             raise ValueError("ejection_fraction: only a segmentation has one")
         return self
