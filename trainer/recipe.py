@@ -37,10 +37,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSize(Contract):
-    """The network's input. Without height and width, the data's own typical size, at most ``largest``."""
+    """The network's input. Without height and width, the data's own typical size, enlarged or shrunk so that
+    the shorter side is at least ``smallest`` and the longer one at most ``largest``."""
 
     height: Side | None = None
     width: Side | None = None
+    smallest: Side = 16
     largest: Side = 128
     channels: Literal[1, 3] = 1
 
