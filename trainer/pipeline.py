@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -32,13 +32,17 @@ from edge.imaging.quality import fit_limits
 from edge.inference import ood
 from edge.inference.decision import probabilities
 from edge.inference.prediction import Prediction
-from trainer.compression.pruning import prune, sparsity
+from trainer.budget import Budget, Found
+from trainer.compression.plan import Compressor
+from trainer.compression.pruning import sparsity
 from trainer.compression.quantization import calibration_images, describe, to_float, to_int8
+from trainer.compression.search import search
+from trainer.evaluation.costs import Costs
 from trainer.evaluation.decisions import fit_thresholds
 from trainer.evaluation.gates import fit_gate
+from trainer.evaluation.layers import layer_errors
 from trainer.evaluation.report import Story, render
-from trainer.evaluation.variants import Variant, judge, operate
-from trainer.history import Epoch
+from trainer.evaluation.variants import Variant, drops_between, judge, operate, tuning_figures
 from trainer.learning import Lesson, learn
 from trainer.preparation import Prepared
 from trainer.progress import Reporter
@@ -51,45 +55,60 @@ FIRST_VERSION = "0.1.0"
 
 @dataclass(frozen=True)
 class Result:
-    """What a training made: the RUN's files by name, and the variants ("float", "pruned", "int8")."""
+    """What a training made: the RUN's files by name, and the variants ("float", "pruned", "int8").
+
+    ``tried`` has what a search within a budget tried, the one that was taken first.
+    """
 
     files: dict[str, bytes]
     variants: dict[str, Variant]
-
-
-@dataclass
-class _Trained:
-    """Networks of one training, with how they came about."""
-
-    model: Any
-    pruned: Any | None
-    history: list[Epoch]
-    seconds: dict[str, float] = field(default_factory=dict)
+    tried: tuple[Found, ...] = ()
 
 
 def train(
-    prepared: Prepared, seed: int, reporter: Reporter, kept: Path | None = None, strategy: Any = None
+    prepared: Prepared,
+    seed: int,
+    reporter: Reporter,
+    kept: Path | None = None,
+    strategy: Any = None,
+    budget: Budget | None = None,
 ) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
 
     In the folder ``kept``, if given, is what a training that was killed goes on from. Under a ``strategy`` of
-    :mod:`trainer.distribution` float networks are trained by all its replicas.
+    :mod:`trainer.distribution` float networks are trained by all its replicas. With a ``budget`` a search
+    takes the place of the recipe's compression; what its minutes suffice for hangs on the machine.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    trained = _networks(lesson := Lesson(prepared, seed, reporter, kept, strategy))
-    with _timed(trained.seconds, "export"):
+    lesson = Lesson(prepared, seed, reporter, kept, strategy)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "training"):
+        model, history = learn(lesson)
+    wanted = prepared.recipe.compression
+    images, calibration = calibration_images(lesson.train, wanted.calibration_images, seed)
+    compressor, tried = Compressor(model, lesson), tuple[Found, ...]()
+    with _timed(seconds, "compression"):
+        if budget is not None:
+            tried, wanted = search(
+                compressor,
+                wanted,
+                budget,
+                lambda network: to_int8(network, images),
+                lambda int8: tuning_figures(int8, _draft(prepared, seed, int8, calibration), prepared.tune),
+            )
+            prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"compression": wanted}))
+        final, epochs = compressor.compress(wanted)
+        history += epochs
+    with _timed(seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
-        images, calibration = calibration_images(
-            lesson.train, prepared.recipe.compression.calibration_images, seed
-        )
-        final = trained.model if trained.pruned is None else trained.pruned
-        models = {"float": to_float(trained.model)}
-        if trained.pruned is not None:
-            models["pruned"] = to_float(trained.pruned)
+        models = {"float": to_float(model)}
+        if wanted.channels < 1 or wanted.sparsity:
+            models["pruned"] = to_float(final)
         models["int8"] = to_int8(final, images)
-    with _timed(trained.seconds, "judging"):
+        layers = layer_errors(to_float(final), models["int8"], prepared.tune.pixels)
+    with _timed(seconds, "judging"):
         judged = {
             name: judge(
                 f"{name}.tflite",
@@ -106,44 +125,26 @@ def train(
             _draft(prepared, seed, models["int8"], calibration), variants, judged["int8"][1], prepared
         )
         operating = operate(variants["int8"].predictions, manifest, gate, prepared.held_out)
-    story = Story(prepared, manifest, variants, trained.history, operating, sparsity(final))
+        drops = {
+            name: drops_between(variants["float"], variant, prepared.held_out, manifest, seed)
+            for name, variant in variants.items()
+            if name != "float"
+        }
+    costs = Costs(wanted, sparsity(final), drops, layers, budget, tried)
+    story = Story(prepared, manifest, variants, history, operating, costs)
     files = {f"{name}.tflite": model for name, model in models.items()}
-    files["float.keras"] = _saved(trained.model)
+    files["float.keras"] = _saved(model)
     files["ood.npz"] = gate.to_npz()
     files["recipe.yaml"] = yaml.safe_dump(
         prepared.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     ).encode()
     files["history.json"] = _json(
-        {"schema_version": 1, "epochs": [asdict(e) for e in trained.history], "seconds": trained.seconds}
+        {"schema_version": 1, "epochs": [asdict(e) for e in history], "seconds": seconds}
     )
     files["metrics.json"] = _json(_metrics(story, seed, len(files["float.keras"])))
     files["manifest.json"] = manifest.model_dump_json(indent=2).encode()
     files["report.html"] = render(story).encode()
-    return Result(files, variants)
-
-
-def _networks(lesson: Lesson) -> _Trained:
-    compression = lesson.prepared.recipe.compression
-    seconds: dict[str, float] = {}
-    with _timed(seconds, "training"):
-        model, history = learn(lesson)
-    trained = _Trained(model, None, history, seconds)
-    if compression.sparsity and compression.pruning_epochs:
-        with (
-            _timed(seconds, "pruning"),
-            lesson.reporter.epochs("Pruning", compression.pruning_epochs) as after,
-        ):
-            trained.pruned, history = prune(
-                model,
-                model,
-                lesson.train,
-                lesson.tune,
-                lesson.plan("pruning"),
-                compression,
-                lambda e: after(e.epoch, e.words),
-            )
-        trained.history += history
-    return trained
+    return Result(files, variants, tried)
 
 
 def _decide(
@@ -233,7 +234,7 @@ def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
             for name, variant in story.variants.items()
         },
         "keras_bytes": keras_bytes,
-        "sparsity": story.sparsity,
+        **story.costs.as_json(),
         "operating": asdict(story.operating),
         "data": {
             "generated": prepared.generated,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,14 +17,23 @@ from trainer.data.dataset import Dataset, Loaded, load_dataset
 from trainer.data.leaks import Leaks, find_leaks
 from trainer.data.masks import presence
 from trainer.data.phantoms.generate import generate
-from trainer.data.phantoms.outlined import outlined
+from trainer.data.phantoms.outlined import Outlined, outlined
 from trainer.data.sample import Sample
 from trainer.data.split import partition
 from trainer.evaluation.metrics import one_vs_rest
 from trainer.progress import Reporter
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "joined", "prepare", "resolve"]
+__all__ = [
+    "PHANTOM_COUNTS",
+    "Part",
+    "Prepared",
+    "from_data",
+    "from_phantoms",
+    "joined",
+    "prepare",
+    "resolve",
+]
 
 NEGATIVE_NAMES = (
     *("normal", "negative", "healthy", "none", "background"),
@@ -156,18 +165,25 @@ def from_data(data: Path, recipe: Recipe) -> Dataset:
     return load_dataset(data, recipe.labels)
 
 
-def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
-    """Generated images of the recipe's kind, with their own train, val and test splits."""
+def from_phantoms(
+    recipe: Recipe,
+    seed: int,
+    advance: Callable[[], object] = lambda: None,
+    counts: Mapping[str, int] = PHANTOM_COUNTS,
+) -> Dataset:
+    """Generated images of the recipe's kind and size, ``counts`` of each split; ``advance`` is called after
+    each."""
     samples: list[Sample] = []
     labels: tuple[str, ...] = ()
-    for number, (split, count) in enumerate(PHANTOM_COUNTS.items()):
-        seed_of_split = seed * len(PHANTOM_COUNTS) + number
+    size = recipe.input.height or PHANTOM_SIDE
+    for number, (split, count) in enumerate(counts.items()):
+        seed_of_split = seed * len(counts) + number
         if recipe.task == "segmentation":
-            found, labels = _outlined(recipe, split, count, seed_of_split)
-            samples += found
+            outlines = outlined(recipe.phantom, count, seed_of_split, size, advance)
+            labels = outlines.labels
+            samples += _outlined(split, outlines)
             continue
-        assert recipe.phantom != "cardiac"  # a recipe says so
-        images = generate(recipe.phantom, count, seed=seed_of_split, size=PHANTOM_SIDE)
+        images = generate(recipe.phantom, count, seed_of_split, size, advance)
         labels = images.labels
         samples += [
             Sample(f"{split}#{index}", (labels[label],), split=split, array=pixels)
@@ -177,16 +193,13 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
     return Dataset(samples, labels, task, Path(f"{recipe.phantom}-phantoms"))
 
 
-def _outlined(recipe: Recipe, split: str, count: int, seed: int) -> tuple[list[Sample], tuple[str, ...]]:
-    size = recipe.input.height or PHANTOM_SIDE
-    images = outlined(recipe.phantom, count, seed, size)
-    samples = [
+def _outlined(split: str, images: Outlined) -> list[Sample]:
+    return [
         Sample(f"{split}#{index}", (), split=split, array=pixels, mask=mask, patient=f"{split} {patient}")
         for index, (pixels, mask, patient) in enumerate(
             zip(images.images, images.masks, images.patient, strict=True)
         )
     ]
-    return samples, images.labels
 
 
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:

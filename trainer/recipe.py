@@ -20,6 +20,7 @@ __all__ = [
     "Distillation",
     "InputSize",
     "ModelSpec",
+    "PhantomKind",
     "Recipe",
     "Teacher",
     "Training",
@@ -27,6 +28,10 @@ __all__ = [
     "recipe_names",
 ]
 
+PhantomKind = Literal[
+    "chest", "pneumonia", "covid", "ultrasound", "cardiac", "lung-ct", "brain-mri", "fracture", "eeg"
+]
+"""What :mod:`trainer.data.phantoms` generates."""
 Side = Annotated[int, Field(ge=8, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -54,6 +59,14 @@ class ModelSpec(Contract):
     dropout: Share = 0.2
     pretrained: str | None = Field(
         default=None, description="'imagenet' for published weights, or a file of them, where there are any"
+    )
+    blocks: int | None = Field(
+        default=None, ge=1, description="efficientnet-lite0: only the first so many of its 16 blocks"
+    )
+    frozen: int = Field(
+        default=0,
+        ge=0,
+        description="efficientnet-lite0: so many first blocks keep the weights they start with",
     )
 
 
@@ -173,9 +186,7 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
-        default="chest", description="what to generate without --data"
-    )
+    phantom: PhantomKind = Field(default="chest", description="what to generate without --data")
     ejection_fraction: Label | None = Field(
         default=None,
         description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
@@ -198,8 +209,6 @@ class Recipe(Contract):
             raise ValueError("training.mixup: masks are not mixed; leave it out")
         if self.task == "segmentation" and self.distillation:
             raise ValueError("distillation: teachers teach labels, not masks; leave it out")
-        if self.task != "segmentation" and self.phantom == "cardiac":
-            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
         if self.task != "segmentation" and self.ejection_fraction is not None:
             raise ValueError("ejection_fraction: only a segmentation has one")
         return self

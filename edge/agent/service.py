@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from queue import Empty, Full, Queue
+from typing import TYPE_CHECKING
 
 from edge import __version__
 from edge.agent.audit import Audit
@@ -43,6 +44,9 @@ from edge.mqtt.connection import Connection
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
 from edge.sources.base import Done, Failure, Item, Original, Source
+
+if TYPE_CHECKING:
+    from edge.agent.dicom_out import Outgoing
 
 __all__ = ["Agent", "broker_of", "load_models"]
 
@@ -97,11 +101,14 @@ class Agent:
                 forwards=config.pacs is not None,
             )
             self._originals = Originals(cases, spool, self._identity, self._recorder)
-            self._forwarder = None
+            self._outgoing: list[Outgoing] = []
             if config.pacs is not None:
-                from edge.agent.forward import Forwarder
+                from edge.agent.dicom_out import outgoing
 
-                self._forwarder = Forwarder(config.pacs, spool, self._recorder)
+                bundles = [model.ref for model in self._models]
+                self._outgoing = outgoing(
+                    config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
+                )
             tell_s = {one.name: one.tell_s for one in config.sources if isinstance(one, CaptureSource)}
             self._telling = Telling(self._recorder, tell_s)
             self._observations = Observations(
@@ -153,8 +160,8 @@ class Agent:
     def _run(self, stop: threading.Event) -> None:
         self._say_what_is_used()
         self._connection.start()
-        if self._forwarder:
-            self._forwarder.start()
+        for sender in self._outgoing:
+            sender.start()
         if self.screen:
             self.screen.start()
             log.info("screen", extra={"url": self.screen.url})
@@ -172,8 +179,8 @@ class Agent:
         finally:
             self._systemd.stopping()
             stop.set()
-            if self._forwarder:
-                self._forwarder.stop()
+            for sender in self._outgoing:
+                sender.stop()
             self._connection.stop(_FLUSH_S)
             if self.screen:
                 self.screen.stop()

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels, pixel_array
@@ -48,6 +48,7 @@ DAMAGE = (
     AssertionError,
     AttributeError,
     BufferError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,

@@ -140,9 +140,9 @@ def test_the_background_is_what_means_that_nothing_was_found() -> None:
         resolve(recipe, masked(), 100, None)
 
 
-def test_phantom_hearts_are_outlined_and_stay_with_their_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(load_recipe("cardiac-segmentation"), seed=1)
+def test_phantom_hearts_are_outlined_and_stay_with_their_split() -> None:
+    counts = {"train": 8, "val": 4, "test": 4}
+    dataset = from_phantoms(load_recipe("cardiac-segmentation"), seed=1, counts=counts)
     assert dataset.labels == ("background", "left ventricle") and dataset.task == "segmentation"
     assert len({sample.group for sample in dataset.samples}) == 4
     shares = [float((sample.load_mask() == 1).mean()) for sample in dataset.samples]
@@ -187,9 +187,8 @@ def test_a_general_recipe_is_named_after_the_data_a_particular_one_keeps_its_nam
     assert prepare(load_recipe("chest-xray"), data, 0, QUIET).name == "chest-xray"
 
 
-def test_phantoms_say_that_they_are(monkeypatch: pytest.MonkeyPatch, classifier: Recipe) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(classifier, seed=0)
+def test_phantoms_say_that_they_are(classifier: Recipe) -> None:
+    dataset = from_phantoms(classifier, seed=0, counts={"train": 8, "val": 4, "test": 4})
     assert dataset.splits == ("train", "val", "test")
     prepared = prepare(classifier, dataset, 0, QUIET, generated=True)
     assert "knows nothing of patients" in prepared.recipe.intended_use.statement

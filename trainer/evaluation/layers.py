@@ -103,7 +103,7 @@ class _Run:
             (one["op_name"], [int(i) for i in one["inputs"] if i >= 0], int(one["outputs"][0]))
             for one in listed
         ]
-        self.names = {
+        self.names: dict[int, str] = {
             output: self.outputs.get(self.details[output]["name"], self.details[output]["name"])
             for _, _, output in self.operators
         }
@@ -126,4 +126,4 @@ class _Run:
     def layer(self, index: int) -> str:
         """The network's name of the layer whose output this is; fused layers go by their last."""
         parts = self.names[index].split(";")[0].split("/")
-        return parts[1] if len(parts) > 1 else parts[0]
+        return parts[min(1, len(parts) - 1)]

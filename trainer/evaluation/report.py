@@ -12,6 +12,7 @@ import yaml
 
 from edge.bundle.manifest import Manifest
 from trainer.evaluation import masks_report, plots
+from trainer.evaluation.costs import Costs, compression_costs, compression_note, within_budget
 from trainer.evaluation.markup import (
     LEARNING_NOTE,
     NONE,
@@ -23,7 +24,6 @@ from trainer.evaluation.markup import (
     mean_of,
     number,
     percent,
-    pruning_note,
     row,
     section,
     table,
@@ -59,7 +59,7 @@ class Story:
     variants: dict[str, Variant]
     history: list[Epoch]
     operating: Operating
-    sparsity: float
+    costs: Costs
 
     @property
     def int8(self) -> Variant:
@@ -77,6 +77,7 @@ def render(story: Story) -> str:
     sections = (
         _head(story),
         *results,
+        *([within_budget(story.costs)] if story.costs.budget else []),
         _decision(story),
         _data(story),
         _origin(story),
@@ -140,7 +141,8 @@ def _variants(story: Story) -> str:
     return section(
         "Float, pruned and int8",
         table(heads, rows)
-        + f'<p class="soft">{pruning_note(story.sparsity)} ECE: expected calibration error.</p>',
+        + f'<p class="soft">{compression_note(story.costs)} ECE: expected calibration error.</p>'
+        + compression_costs(story.costs),
     )
 
 

@@ -49,7 +49,7 @@ class _Metrics(BaseModel):
 def package(
     run: Path, target_name: str, out: Path, name: str | None = None, version: str | None = None
 ) -> Path:
-    """Make ``NAME-VERSION-TARGET.swb`` in ``out``, for a phone also ``NAME-app``; the same RUN, the same bytes.
+    """Make ``NAME-VERSION-TARGET.swb`` in ``out``, for a phone also ``NAME-app``; same RUN, same bytes.
 
     The bundle is opened again and its golden vectors are replayed before this returns.
 

@@ -29,8 +29,8 @@ def twin(model: bytes, manifest: Manifest) -> bytes | None:
     """The twin's bytes, with TFLite Metadata and labels; the same model gives the same bytes.
 
     Before the network: uint8 RGB ``[1, H, W, 3]`` becomes the network's int8, through the luma where it has
-    one channel. After it: the logits (segmentation: the masks) as calibrated probabilities, float32. The other
-    outputs are left out, and so are Steps: resizing, and nothing else, is done by MediaPipe.
+    one channel. After it: the logits (segmentation: the masks) as calibrated probabilities, float32. The
+    other outputs are left out, and so are Steps: resizing, and nothing else, is done by MediaPipe.
 
     Args:
         model: the int8 flatbuffer.

@@ -15,7 +15,9 @@ export async function install(told) {
   } catch (error) {
     // Without network, an app that is installed goes on as it is.
     if (navigator.serviceWorker.controller) return told("ready");
-    return told(error.name === "SecurityError" && /certificate|SSL/i.test(error.message) ? "certificate" : "incomplete");
+    // Without network it is a TypeError; a certificate that was tapped away is a SecurityError without a word of it.
+    const tapped = error.name === "SecurityError" && !/MIME/i.test(error.message);
+    return told(location.protocol === "https:" && tapped ? "certificate" : "incomplete");
   }
   const offer = (worker) => {
     if (!navigator.serviceWorker.controller) return;
