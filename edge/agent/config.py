@@ -160,6 +160,9 @@ class AgentConfig(Contract):
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
     )
+    min_free_mb: int = Field(
+        default=100, ge=1, description="with less room on the state folder's disk no new image is taken"
+    )
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )

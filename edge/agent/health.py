@@ -33,7 +33,12 @@ class Counters:
 
 
 def measure(
-    stamp: Stamp, counters: Counters, outbox: Outbox, state: Path, certificate_days: float | None = None
+    stamp: Stamp,
+    counters: Counters,
+    outbox: Outbox,
+    state: Path,
+    certificate_days: float | None = None,
+    refusing: bool = False,
 ) -> Health:
     """The device's Health; ``state`` is a folder on the disk whose free space counts."""
     disk = os.statvfs(state)
@@ -52,6 +57,7 @@ def measure(
         temperature_celsius=_hottest(_THERMAL.glob("thermal_zone*/temp")),
         load=os.getloadavg()[0],
         certificate_days=certificate_days,
+        refusing=refusing,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.agent.config import AgentConfig
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import IntendedUse
@@ -16,7 +17,7 @@ from edge.inference.prediction import Prediction
 from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 
-__all__ = ["Model", "covering", "covers"]
+__all__ = ["Model", "covering", "covers", "load_models"]
 
 
 class Model:
@@ -68,6 +69,30 @@ class Model:
         """
         prediction = self._predictor.predict(frame)
         return prediction, decide(prediction, self.manifest, self._predictor.ood)
+
+
+def load_models(config: AgentConfig) -> list[Model]:
+    """The configured bundles, ready.
+
+    Raises:
+        BadInputError: one cannot be used, or two are the same.
+        ScanwrightError: the interpreter does not run one as it should.
+    """
+    models = [
+        Model(
+            path,
+            allow_unsigned=config.allow_unsigned,
+            target=config.target,
+            threads=config.threads,
+            interpreter=config.interpreter,
+        )
+        for path in config.bundles
+    ]
+    names = [model.ref.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(f"bundles: two are called '{name}'; keep the one to use")
+    return models
 
 
 def covering(models: Sequence[Model], header: Header) -> list[Model]:

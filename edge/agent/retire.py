@@ -9,12 +9,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from edge.agent.broker import broker_of
 from edge.agent.clock import Clock
 from edge.agent.config import AgentConfig
 from edge.agent.database import Database
 from edge.agent.outbox import Outbox
 from edge.agent.recorder import Recorder
-from edge.agent.service import broker_of
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.watch import time_floor
 from edge.errors import BadInputError, ScanwrightError

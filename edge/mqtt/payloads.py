@@ -126,6 +126,9 @@ class Health(Contract):
     memory_mb: float = Field(ge=0)
     temperature_celsius: float | None = None
     load: float = Field(ge=0)
+    refusing: bool = Field(
+        default=False, description="no new image is taken: the disk is full, read-only or failing"
+    )
     certificate_days: float | None = Field(
         default=None, description="until the certificate for the broker, or its authority, ends"
     )

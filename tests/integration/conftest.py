@@ -154,3 +154,23 @@ def subscriber() -> Iterator[Callable[[int], Subscriber]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def make_cart(tmp_path: Path, tiny_bundle: Any, picture: Any) -> Iterator[Callable[[int], Any]]:
+    """``make_cart(port)``: a cart that is not started yet, and is ended whatever happens."""
+    from tests.integration.carts import Cart
+
+    made: list[Cart] = []
+
+    def make(port: int) -> Cart:
+        folder = tmp_path / f"cart-{len(made)}"
+        folder.mkdir()
+        made.append(Cart(folder, tiny_bundle, picture, port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process and one.process.poll() is None:
+            one.process.kill()
+            one.process.wait(10)
