@@ -145,7 +145,7 @@ def test_a_disk_that_turns_read_only_costs_nothing(cart, disk, picture):
     _read_write(disk)
     agent.start()
     wait_for(lambda: len({f["id"] for f in watcher.findings()}) == 4, 30)
-    wait_for(lambda: agent.waiting() == 0)
+    wait_for(lambda: watcher.json("/up/health")[-1]["backlog"] == 0)
     assert originals(disk) == 1
     assert agent.end() == 0
 
