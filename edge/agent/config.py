@@ -15,6 +15,7 @@ __all__ = [
     "DicomSource",
     "FolderSource",
     "MqttConfig",
+    "OutboxConfig",
     "PacsConfig",
     "ScreenConfig",
     "Source",
@@ -122,6 +123,15 @@ class ScreenConfig(Contract):
     )
 
 
+class OutboxConfig(Contract):
+    """How much may wait for the broker beside findings, of which none is ever dropped."""
+
+    megabytes: int = Field(
+        default=64, ge=1, description="beyond it the oldest overlays are dropped, then the oldest events"
+    )
+    days: float = Field(default=30, gt=0, description="events and overlays that wait for longer are dropped")
+
+
 class SpoolConfig(Contract):
     """The encrypted spool of DICOM originals, and when they are let go."""
 
@@ -154,6 +164,7 @@ class AgentConfig(Contract):
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     mqtt: MqttConfig = MqttConfig()
     screen: ScreenConfig | None = ScreenConfig()
+    outbox: OutboxConfig = OutboxConfig()
     spool: SpoolConfig = SpoolConfig()
     pacs: PacsConfig | None = None
     health_s: Seconds = 60.0

@@ -80,6 +80,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
                 birth=lambda: b"",  # clears the one that is retained
                 command=lambda _name, _payload: None,
                 changed=lambda _online, reason: why.append(reason),
+                refused=lambda *_: None,
             )
         except BadInputError as error:
             if not discard:
@@ -90,7 +91,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
         connection.start()
         try:
             _drain(outbox, wait_s, say)
-            undelivered = outbox.counts()["finding"]
+            undelivered = outbox.counts()["finding"] + outbox.aside()["finding"]
             (originals,) = database.read("SELECT count(*) FROM original WHERE forwarded IS NULL")[0]
             if config.pacs is None:
                 originals = 0

@@ -89,7 +89,7 @@ class Agent:
             stack.callback(self._database.close)
             self.store, self._outbox = Store(self._database), Outbox(self._database)
             vault = Vault(device_secret(config.state / CASE_KEY, "to lose what it sealed"))
-            self._recorder = Recorder(self._database, self._topics, self._clock)
+            self._recorder = Recorder(self._database, self._topics, self._clock, config.outbox)
             self._audit = Audit(self._database, self._clock)
             tls = config.mqtt.tls
             self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
@@ -134,6 +134,7 @@ class Agent:
                 birth=self._birth,
                 command=self._command,
                 changed=self._broker_changed,
+                refused=self._recorder.set_aside,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
@@ -208,11 +209,18 @@ class Agent:
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
                 self._connection.say(self._topics.health, self.health().model_dump_json().encode())
-                if self._clock.trusted() and not self._database.failing:
-                    self.store.purge(self._config.keep_days, self._audit)
-                    self._originals.purge(self._config.keep_days)
+                if not self._database.failing:
+                    self._tidy()
         self._observations.settle(everything=True)
         self._recorder.settle(everything=True)
+
+    def _tidy(self) -> None:
+        trusted = self._clock.trusted()
+        self._recorder.trim(by_age=trusted)
+        if trusted:
+            self.store.purge(self._config.keep_days, self._audit)
+            self._originals.purge(self._config.keep_days)
+        self._database.shrink()
 
     def _take(self, stop: threading.Event) -> None:
         """Take the next item, if there is one and if what comes of it can be kept."""

@@ -6,7 +6,6 @@ holds more than the window and the outbox alone says what is sent again (paho.mq
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import select
@@ -27,14 +26,20 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.mqtt.broker import WINDOW, Broker
 from edge.mqtt.lane import Lane
 from edge.mqtt.payloads import Ack
-from edge.mqtt.topics import OFFLINE, ONLINE, Topics
+from edge.mqtt.poison import Suspicion
+from edge.mqtt.topics import OFFLINE, ONLINE, Topics, packet_bytes
 
 __all__ = ["Connection", "Message", "Waiting"]
 
 log = logging.getLogger(__name__)
 
 _NO_SUBSCRIBER = 0x10
+# As the payload of a Finding has it; within a text the quotes would be escaped.
+_NEW, _LATE = b'"backfill":false', b'"backfill":true'
 _RETRY_S = (0.5, 30.0)  # first and longest wait between attempts to connect
+_AHEAD = 200  # findings read from the outbox at once
+_LET_GO, _LET_GO_S = 256, 0.05  # what was taken leaves the outbox so many at once, or so soon
+_FORGIVE_S = 86400.0  # what was set aside without a named limit is tried again
 _STALLED_S = 60.0  # without an answer to what is in flight the connection is given up
 
 Kind = Literal["finding", "event", "overlay"]
@@ -61,6 +66,7 @@ class Waiting(Protocol):
     def next(self, n: int, kind: Kind, after: int = 0) -> Sequence[Message]: ...
     def done(self, ids: Iterable[str]) -> Future[int]: ...
     def last(self) -> int: ...
+    def bring_back(self, largest: int, everything: bool) -> Future[int]: ...
 
 
 class Connection:
@@ -69,7 +75,8 @@ class Connection:
     At every connect: subscriptions to ``down/command/+`` and ``down/ack``, ``online`` and the birth retained,
     then what waits, findings first, at most ``min(20, ReceiveMaximum)`` in flight. A finding is done on its
     id in ``down/ack`` (``receipts``), else on its PUBACK (MQTT 5: not one that says that nobody subscribed);
-    it is sent again after a disconnect, and after a growing wait where nobody took it.
+    it is sent again after a disconnect, and after a growing wait where nobody took it. A message that is
+    larger than the broker takes, or at which it breaks off the connection again and again, is set aside.
     """
 
     def __init__(
@@ -82,16 +89,21 @@ class Connection:
         birth: Callable[[], bytes],
         command: Callable[[str, bytes], bytes | None],
         changed: Callable[[bool, str], None],
+        refused: Callable[[Kind, str, int, int], None],
     ) -> None:
         """``birth`` gives the payload of each connect; ``command`` answers a command's name and payload;
-        ``changed`` hears that the broker is there (True) or not, with the reason. All are called from the
-        connection's thread.
+        ``changed`` hears that the broker is there (True) or not, with the reason; ``refused`` of a message
+        to set aside: kind, id, bytes, and the largest packet that the broker takes (0: it named none). All
+        are called from the connection's thread.
 
         Raises:
             BadInputError: a TLS file is missing or is not one.
         """
         self._broker, self._topics, self._outbox = broker, topics, outbox
         self._receipts, self._birth, self._command, self._changed = receipts, birth, command, changed
+        self._refused = refused
+        self._suspicion = Suspicion()
+        self._forgive_at = float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
         self._latest: dict[str, bytes] = {}
@@ -145,6 +157,8 @@ class Connection:
         self._in_flight: dict[int, Message | None] = {}
         self._ready: deque[Message] = deque()
         self._acknowledged: list[str] = []
+        self._let_go_at = 0.0
+        self._got_across = False
         self._deleted: Future[int] | None = None
         self._answered = time.monotonic()
         self._lanes = {kind: Lane(kind) for kind in ("finding", "event", "overlay")}
@@ -161,6 +175,8 @@ class Connection:
             with self._closing(client):
                 accepted = self._connect(client) and self._serve(client)
             self._let_go()
+            if accepted and not self._stopping.is_set():
+                self._suspect()
             self._online = False
             wait = _RETRY_S[0] if accepted else min(wait * 2, longest)
             # A random part keeps a site's carts from coming back all at once.
@@ -201,7 +217,12 @@ class Connection:
                 status = self._read(client)
             if writable and client.socket() is not None:
                 client.loop_write()
-            self._let_go()
+            if (
+                not self._in_flight
+                or len(self._acknowledged) >= _LET_GO
+                or time.monotonic() >= self._let_go_at
+            ):
+                self._let_go()
             status = status or client.loop_misc()
             accepted = accepted or self._online
             if self._in_flight and time.monotonic() - self._answered > _STALLED_S:
@@ -211,9 +232,17 @@ class Connection:
         return accepted
 
     def _let_go(self) -> None:
+        self._let_go_at = time.monotonic() + _LET_GO_S
         if self._acknowledged:
             self._deleted = self._outbox.done(self._acknowledged)
             self._acknowledged = []
+
+    def _suspect(self) -> None:
+        """Set aside the message that the broker does not take, if it is found at the end of a connection."""
+        sent = [message for message in self._in_flight.values() if message is not None]
+        found = self._suspicion.lost(sent, self._got_across, time.monotonic() - self._answered)
+        if found:
+            self._refused(found.kind, found.id, packet_bytes(found.topic, found.payload), 0)
 
     def _read(self, client: Client) -> MQTTErrorCode:
         while True:
@@ -272,12 +301,12 @@ class Connection:
         while self._ready or self._refill():
             message = self._ready[0]
             lane = self._lanes[message.kind]
-            size = len(message.payload) + len(message.topic) + 64
+            size = packet_bytes(message.topic, message.payload)
             too_large = 0 < self._largest_out < size
             if not (lane.held or too_large):
                 return message
             if too_large:
-                log.error("the broker takes no message as large as this one", extra={"id": message.id})
+                self._refused(message.kind, message.id, size, self._largest_out)
                 lane.sent(message)
             self._ready.popleft()
         return None
@@ -289,20 +318,21 @@ class Connection:
                 self._late = max(self._late, lane.cursor)
                 lane.rewind()
             if not lane.held:
-                self._ready.extend(self._outbox.next(lane.room(WINDOW), lane.kind, lane.cursor))
+                most = lane.room(_AHEAD if lane.kind == "finding" else WINDOW)
+                self._ready.extend(self._outbox.next(most, lane.kind, lane.cursor))
             if self._ready:
                 return True
         return False
 
     def _unsettled(self, lane: Lane) -> bool:
         """Whether the outbox still holds messages that were sent well, or may yet be."""
-        deleting = self._deleted is not None and not self._deleted.done()
+        deleting = bool(self._acknowledged) or (self._deleted is not None and not self._deleted.done())
         return deleting or any(m is not None and m.kind == lane.kind for m in self._in_flight.values())
 
     def _payload(self, message: Message) -> bytes:
         if message.kind != "finding" or message.seq > self._late:
             return message.payload
-        return json.dumps(json.loads(message.payload) | {"backfill": True}, separators=(",", ":")).encode()
+        return message.payload.replace(_NEW, _LATE, 1)
 
     def _on_connect(
         self, client: Client, _userdata: Any, _flags: ConnectFlags, code: ReasonCode, said: Properties | None
@@ -310,9 +340,13 @@ class Connection:
         if code.is_failure:
             self._refusal = f"the broker refused: {code}"
             return
-        self._window = min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))
+        self._window = 1 if self._suspicion.alone else min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))
         self._largest_out = getattr(said, "MaximumPacketSize", 0)
         self._late = self._outbox.last()
+        now = time.monotonic()
+        self._outbox.bring_back(self._largest_out, everything=now >= self._forgive_at)
+        if now >= self._forgive_at:
+            self._forgive_at = now + _FORGIVE_S
         self._refusal = ""
         self._online = True
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
@@ -338,6 +372,7 @@ class Connection:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
+        self._got_across = True
         lane = self._lanes[message.kind]
         if code.is_failure or (code.value == _NO_SUBSCRIBER and message.kind == "finding"):
             if lane.refused(time.monotonic()):

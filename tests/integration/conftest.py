@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import shutil
 import signal
 import socket
@@ -86,8 +87,13 @@ class Mosquitto:
 
     def _listens(self) -> bool:
         assert self._process and self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+        ports = re.findall(r"^listener (\d+)", self._config.read_text(), re.M)
+        return all(_answers(int(port)) for port in ports)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Subscriber:
