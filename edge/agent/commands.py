@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from edge.agent.clock import Clock
 from edge.agent.database import Database
+from edge.errors import ScanwrightError
 from edge.mqtt.payloads import Command, Response
 
 __all__ = ["Commands", "Handler", "InvalidCommandError", "Scalar"]
@@ -26,7 +27,8 @@ class InvalidCommandError(ValueError):
 
 
 class Commands:
-    """Answers commands by name. Handlers get the arguments and give the Response's ``result``.
+    """Answers commands by name. Handlers get the arguments and give the Response's ``result``, or
+    raise what its ``error`` says.
 
     A nonce is taken once, also across restarts. Where the clock is trusted, ``issued_at`` must be within five
     minutes of it; where it is not, the nonces alone keep replays out.
@@ -50,7 +52,10 @@ class Commands:
         refusal = self._refusal(name, command)
         if refusal:
             return Response(correlation_id=command.correlation_id, ok=False, error=refusal)
-        result = self._handlers[name](command.arguments)
+        try:
+            result = self._handlers[name](command.arguments)
+        except ScanwrightError as error:
+            return Response(correlation_id=command.correlation_id, ok=False, error=str(error))
         return Response(correlation_id=command.correlation_id, ok=True, result=result)
 
     def _refusal(self, name: str, command: Command) -> str | None:

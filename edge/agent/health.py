@@ -32,14 +32,7 @@ class Counters:
     inference_ms: deque[float] = field(default_factory=lambda: deque(maxlen=100))
 
 
-def measure(
-    stamp: Stamp,
-    counters: Counters,
-    outbox: Outbox,
-    state: Path,
-    certificate_days: float | None = None,
-    refusing: bool = False,
-) -> Health:
+def measure(stamp: Stamp, counters: Counters, outbox: Outbox, state: Path) -> Health:
     """The device's Health; ``state`` is a folder on the disk whose free space counts."""
     disk = os.statvfs(state)
     return Health(
@@ -56,8 +49,8 @@ def measure(
         memory_mb=int(Path("/proc/self/statm").read_text("ascii").split()[1]) * _PAGE_MB,
         temperature_celsius=_hottest(_THERMAL.glob("thermal_zone*/temp")),
         load=os.getloadavg()[0],
-        certificate_days=certificate_days,
-        refusing=refusing,
+        set_aside=sum(outbox.aside().values()),
+        dropped=outbox.dropped(),
     )
 
 

@@ -16,7 +16,7 @@ from edge.agent.audit import Audit
 from edge.agent.broker import broker_of
 from edge.agent.cases import Cases
 from edge.agent.clock import Clock
-from edge.agent.commands import Commands, InvalidCommandError, Scalar
+from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
 from edge.agent.config import AgentConfig
 from edge.agent.database import Database
 from edge.agent.defects import defects_stop
@@ -24,6 +24,7 @@ from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
 from edge.agent.intake import Intake
+from edge.agent.metered import meter_of
 from edge.agent.model import load_models
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
@@ -31,8 +32,10 @@ from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
+from edge.agent.remote import Remote
 from edge.agent.report import Reporter
 from edge.agent.room import NoRoomError, Room
+from edge.agent.settings import SettingsFile, applied
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
@@ -51,17 +54,20 @@ _LOOK_S = 0.2  # how soon a stop is noticed
 _FLUSH_S = 5.0  # for what is to be told, when stopping
 
 
-@dataclass(frozen=True)
+@dataclass
 class Lasting:
-    """What outlives a reload: the sources, what was counted, and the wish for a reload."""
+    """What outlives a reload: the sources, what was counted, and the wish for a reload. ``again``: the agent
+    to come follows one that ended for a reload."""
 
     feeds: Feeds = field(default_factory=Feeds)
     counters: Counters = field(default_factory=Counters)
     reload: threading.Event = field(default_factory=threading.Event)
+    again: bool = False
 
 
 class Agent:
-    """The service of one cart. ``store`` and ``screen`` (None if not configured) are public."""
+    """The service of one cart. ``config`` (with the settings over it), ``store`` and ``screen`` (None if not
+    configured) are public."""
 
     def __init__(
         self, config: AgentConfig, sources: Sequence[Source] | None = None, lasting: Lasting | None = None
@@ -72,7 +78,7 @@ class Agent:
             BadInputError: something the configuration names cannot be used.
             ScanwrightError: another agent has the state folder, the interpreter fails, or a port is taken.
         """
-        self._config, self._sources = config, sources
+        self._sources = sources
         self._lasting = lasting or Lasting()
         self._counters = self._lasting.counters
         floor = time_floor(config)
@@ -81,8 +87,15 @@ class Agent:
         self._systemd = Notifier()
         self._topics = Topics(config.site, config.device)
         self._started = self._clock.now()
+        self._spent = False
         with ExitStack() as stack:
             stack.enter_context(lock_state(config.state))
+            self._settings = SettingsFile(config.state)
+            interrupted = self._settings.trial and not self._lasting.again
+            if interrupted:  # the agent ended before they were confirmed
+                self._settings.revert()
+            given, config = config, applied(config, self._settings.current)
+            self.config = self._config = config
             self._identity = Identity(device_secret(config.state / "secret"))
             self._models = load_models(config)
             self._database = Database(config.state / DATABASE)
@@ -123,9 +136,13 @@ class Agent:
                 self._counters,
                 self._clock,
             )
-            self._commands = Commands(
-                self._database, self._clock, {"ping": lambda _: {}, "status": lambda _: self._status()}
-            )
+            reload = self._lasting.reload
+            self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
+            if interrupted:
+                self._remote.tell_reverted("warning", "the agent ended before they were confirmed")
+            handlers: dict[str, Handler] = {"ping": lambda _: {}, "status": lambda _: self._status()}
+            self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
+            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -135,6 +152,7 @@ class Agent:
                 command=self._command,
                 changed=self._broker_changed,
                 refused=self._recorder.set_aside,
+                meter=self._meter,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
@@ -143,7 +161,14 @@ class Agent:
 
                 bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
-                    self.store, config, screen, bundles, lambda: self._connection.online, cases, self.health
+                    self.store,
+                    config,
+                    screen,
+                    bundles,
+                    lambda: self._connection.online,
+                    cases,
+                    self.health,
+                    self.trouble,
                 )
             self._held = stack.pop_all()
 
@@ -177,12 +202,12 @@ class Agent:
         else:
             feeds.run(self._sources)
         self._systemd.ready()
-        again = False
+        self._lasting.again = False
         try:
             self._work(stop)
-            again = not stop.is_set()
+            self._lasting.again = not stop.is_set()
         finally:
-            if again:
+            if self._lasting.again:
                 self._systemd.reloading()
                 feeds.detach()
             else:
@@ -194,7 +219,7 @@ class Agent:
             self._connection.stop(_FLUSH_S)
             if self.screen:
                 self.screen.stop()
-        self._audit.add("reload" if again else "stop", {})
+        self._audit.add("reload" if self._lasting.again else "stop", {})
 
     def _work(self, stop: threading.Event) -> None:
         next_health = time.monotonic()
@@ -206,6 +231,8 @@ class Agent:
             self._observations.settle()
             self._recorder.settle()
             self._watch.look()
+            self._remote.look()
+            self._look_at_meter()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
                 self._connection.say(self._topics.health, self.health().model_dump_json().encode())
@@ -221,6 +248,14 @@ class Agent:
             self.store.purge(self._config.keep_days, self._audit)
             self._originals.purge(self._config.keep_days)
         self._database.shrink()
+
+    def _look_at_meter(self) -> None:
+        spent = self._meter.spent
+        if spent and not self._spent:
+            cap = self._config.mqtt.metered_bytes_a_day
+            message = f"the link has carried nearly its {cap} bytes of today: findings wait for tomorrow"
+            self.say("warning", "metered_link_spent", message)
+        self._spent = spent
 
     def _take(self, stop: threading.Event) -> None:
         """Take the next item, if there is one and if what comes of it can be kept."""
@@ -277,15 +312,28 @@ class Agent:
             interpreter=self._models[0].engine,
             bundles=tuple(model.ref for model in self._models),
             started=self._started,
+            settings_revision=self._settings.revision,
+            settings_trial=self._settings.trial,
         )
         return birth.model_dump_json().encode()
 
     def health(self) -> Health:
         """How the device is now; from any thread."""
         self._counters.findings = self._recorder.findings
-        days = self._watch.certificate_days()
-        refusing = self._room.refusing or self._database.failing
-        return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state, days, refusing)
+        health = measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
+        return health.model_copy(
+            update={
+                "certificate_days": self._watch.certificate_days(),
+                "metered_bytes": None if self._meter.cap is None else self._meter.used,
+                "refusing": self.trouble() == "disk",
+            }
+        )
+
+    def trouble(self) -> Literal["disk", "metered"] | None:
+        """What a person at the cart has to know: no image is taken, or nothing is told until tomorrow."""
+        if self._room.refusing or self._database.failing:
+            return "disk"
+        return "metered" if self._spent else None
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""

@@ -31,6 +31,7 @@ def serve(path: Path, stop: threading.Event, reload: threading.Event) -> None:
     agent = Agent(config, lasting=lasting)
     with defects_stop(stop):
         while True:
+            logging.getLogger().setLevel(agent.config.log_level.upper())
             agent.run(stop)
             if stop.is_set():
                 return
@@ -44,6 +45,7 @@ def _next(path: Path, before: AgentConfig, lasting: Lasting) -> tuple[AgentConfi
         return config, Agent(config, lasting=lasting)
     except ScanwrightError as error:
         log.error("the new configuration is not used", extra={"reason": str(error)})
+        lasting.again = False  # settings on trial may be why: they are taken back as after a crash
         agent = Agent(before, lasting=lasting)
         agent.say("error", "reload_refused", f"the configuration that worked stays: {error}")
         return before, agent

@@ -107,6 +107,8 @@ class Birth(Contract):
     interpreter: str
     bundles: tuple[BundleRef, ...]
     started: AwareDatetime
+    settings_revision: int = Field(default=0, ge=0, description="of the settings changed from afar")
+    settings_trial: bool = Field(default=False, description="they are not confirmed yet")
 
 
 class Health(Contract):
@@ -126,6 +128,13 @@ class Health(Contract):
     memory_mb: float = Field(ge=0)
     temperature_celsius: float | None = None
     load: float = Field(ge=0)
+    set_aside: int = Field(default=0, ge=0, description="messages that the broker never takes, kept here")
+    dropped: int = Field(
+        default=0, ge=0, description="events and overlays dropped by the outbox's caps, ever"
+    )
+    metered_bytes: int | None = Field(
+        default=None, description="what the metered link carried today; null without a cap"
+    )
     refusing: bool = Field(
         default=False, description="no new image is taken: the disk is full, read-only or failing"
     )

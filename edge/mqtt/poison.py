@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edge.mqtt.topics import packet_bytes
 
 if TYPE_CHECKING:
-    from edge.mqtt.connection import Message
+    from edge.mqtt.waiting import Message
 
 __all__ = ["Suspicion"]
 

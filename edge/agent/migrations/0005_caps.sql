@@ -6,3 +6,6 @@ ALTER TABLE outbox ADD COLUMN aside INTEGER;
 
 -- How many messages of each kind were dropped by a cap, and how many of these an event has told of.
 CREATE TABLE dropped (kind TEXT PRIMARY KEY, n INTEGER NOT NULL, told INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID;
+
+-- What a metered link carried on the last day; a little more than it was, so that a kill makes it no less.
+CREATE TABLE metered (day TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;
