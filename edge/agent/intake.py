@@ -85,6 +85,9 @@ class Intake:
                 self._failing.add(name)
                 event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
             self._recorder.finding(report, event)
+            if report.finding.decision != "no_result":
+                self._counters.last_result = report.finding.stamp.at
+                self._counters.last_case = report.finding.case_code
             self._observations.follow(frame, report.finding)
 
     def _fail(self, failure: Failure) -> None:

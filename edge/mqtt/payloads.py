@@ -123,10 +123,23 @@ class Health(Contract):
     backlog: int = Field(ge=0, description="messages waiting in the outbox")
     backlog_oldest_s: float | None = None
     last_frame: AwareDatetime | None = None
+    last_result: AwareDatetime | None = Field(
+        default=None, description="when a frame last gave a result, and of which case"
+    )
+    last_case: CaseCode | None = None
     inference_ms: Milliseconds | None = Field(default=None, description="median of the last 100 frames")
     disk_free_mb: float = Field(ge=0)
     memory_mb: float = Field(ge=0)
+    disk_days: float | None = Field(
+        default=None, description="until the disk is full, as it filled over the last days"
+    )
     temperature_celsius: float | None = None
+    throttling: tuple[
+        Literal["under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"], ...
+    ] = ()
+    storage_wear_percent: float | None = Field(
+        default=None, description="used life of the eMMC, by its own count; SD cards keep none"
+    )
     load: float = Field(ge=0)
     set_aside: int = Field(default=0, ge=0, description="messages that the broker never takes, kept here")
     dropped: int = Field(
