@@ -196,11 +196,11 @@ def test_a_new_finding_and_a_lost_broker_are_pushed(served: Served) -> None:
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
 
-    assert state() == {"sequence": 0, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 0, "connected": False, "waiting": 0, "trouble": None}
     served.filled.put("negative", "normal")
-    assert state() == {"sequence": 1, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": False, "waiting": 0, "trouble": None}
     served.connected = True
-    assert state() == {"sequence": 1, "connected": True, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": None}
 
 
 def test_it_stops_soon_while_a_page_listens(served: Served) -> None:
