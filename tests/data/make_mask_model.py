@@ -1,7 +1,7 @@
 """Write mask.tflite: a small int8 network with hand-set weights, the same file every time.
 
-It outlines what is brighter than middle gray: 64 x 64 gray in; a mask of (background, ventricle) and
-logits that the image shows nothing, or a ventricle, out. Run with the training dependencies installed:
+It outlines what is brighter than middle gray: 64 x 64 gray in; a mask of (background, ventricle) and logits
+that the image shows nothing, or a ventricle, out. Run with the training dependencies installed:
 python tests/data/make_mask_model.py
 """
 
