@@ -162,7 +162,7 @@ def _resize_periodic(pixels: Pixels, height: int, width: int) -> Pixels:
 
 @lru_cache(maxsize=64)
 def _period(source: int, target: int, channels: int) -> NDArray[np.float32]:
-    """Weights ``[target, source] / gcd`` of the outputs after which an axis's weights repeat, a channel each."""
+    """Weights ``[target, source] / gcd`` of the outputs after which an axis's weights repeat, by channel."""
     inputs, outputs = source // gcd(source, target), target // gcd(source, target)
     i, j = np.arange(inputs), np.arange(outputs)[:, np.newaxis]
     overlap = np.minimum((j + 1) * inputs, (i + 1) * outputs) - np.maximum(j * inputs, i * outputs)
