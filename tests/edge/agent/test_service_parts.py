@@ -38,6 +38,7 @@ from edge.imaging import quality
 from edge.imaging.decode import decode_file
 from edge.imaging.frame import Frame, Header
 from edge.inference.engine import EngineError
+from edge.inference.ood import OodModel
 from edge.mqtt.payloads import Finding
 from edge.mqtt.topics import Topics
 from edge.sources.base import Failure
@@ -139,7 +140,7 @@ def test_text_burned_into_a_screen_is_in_no_picture(tmp_path, model, monkeypatch
     dataset.save_as(tmp_path / "us.dcm", enforce_file_format=True)
     (cut,) = decode_file(tmp_path / "us.dcm", "drop")
     monkeypatch.setattr(quality, "check", lambda *_: ())  # whatever is said of it: the pictures are looked at
-    monkeypatch.setattr(model._predictor.ood, "score", lambda _: 0.0, raising=False)
+    monkeypatch.setattr(OodModel, "score", lambda *_: 0.0)
     report, _ = reporter(tmp_path, "always").judged(model, cut)
     image, overlay = (
         cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED)
