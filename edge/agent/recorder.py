@@ -57,7 +57,7 @@ class Recorder:
             if not store.mark(connection, finding.id):
                 return 0
             store.add(connection, finding.id, payload, image, overlay, heat)
-            studies.add(connection, finding)
+            studies.add(connection, finding, report.best)
             outbox.add(connection, "finding", finding.id, self._topics.finding, payload.encode())
             if event:
                 self._add_event(connection, event)

@@ -154,3 +154,15 @@ def subscriber() -> Iterator[Callable[[int], Subscriber]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Playwright, for phones with Debian's Chromium."""
+    from phone_app import CHROMIUM
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        yield engine
