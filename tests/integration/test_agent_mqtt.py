@@ -217,6 +217,37 @@ def test_commands_are_answered_once_and_nonsense_is_told(mosquitto, subscriber, 
     assert agent.end() == 0
 
 
+def test_a_heat_map_is_published_when_it_is_asked_for(mosquitto, subscriber, cart):
+    broker = mosquitto()
+    broker.start()
+    watcher = subscriber(broker.port)
+    agent = cart(broker.port)
+    agent.config["overlays"] = "demand"
+    agent.start()
+    agent.feed(1)
+    (finding,) = wait_for(watcher.findings, 60)
+    assert not finding["evidence"]["overlay"]
+    topic = f"/up/overlay/{finding['id']}"
+
+    def ask(number: int, id_: str) -> dict[str, Any]:
+        now = datetime.now(timezone.utc).isoformat()
+        order = {"correlation_id": str(number), "issued_at": now, "nonce": f"nonce-0000{number}"}
+        payload = json.dumps(order | {"arguments": {"id": id_}})
+        watcher.publish("scanwright/clinic/cart-1/down/command/overlay", payload)
+        answered = "/up/response/overlay"
+        return wait_for(
+            lambda: [r for r in watcher.json(answered) if r["correlation_id"] == str(number)], 60
+        )[0]
+
+    assert not ask(1, "0" * 32)["ok"]
+    assert not watcher.topics(topic)
+    assert ask(2, finding["id"])["ok"]
+    (heat,) = wait_for(lambda: watcher.topics(topic), 60)
+    assert agent.end() == 0
+    decoded = cv2.imdecode(np.frombuffer(heat, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded.ndim == 2 and decoded.max() == 255 and max(decoded.shape) <= 224
+
+
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     errors = [line for line in done.stderr.splitlines() if not line.startswith(("INFO: ", "{"))]
     assert done.returncode == code, done.stderr
