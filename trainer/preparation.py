@@ -235,7 +235,8 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
             f"recipe '{recipe.name}': negative_label is '{negative}', but in masks value 0, "
             f"'{dataset.labels[0]}', is the background; leave negative_label out"
         )
-    height, width = _input_size(recipe, dataset)
+    size = dataset.typical_size()
+    height, width = _input_size(recipe, size)
     training, compression = recipe.training, recipe.compression
     batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
     if epochs is None:
@@ -252,7 +253,7 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
             "negative_label": negative,
             "task": dataset.task,
             "input": recipe.input.model_copy(update={"height": height, "width": width}),
-            "steps": _steps(recipe, height, width),
+            "steps": _steps(recipe, height, width, enlarges=height * width > size[0] * size[1]),
             "training": training,
             "compression": compression,
         }
@@ -313,27 +314,31 @@ def _negative_label(dataset: Dataset) -> str | None:
     return next((label for label in dataset.labels if label.lower() in names), None)
 
 
-def _input_size(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
-    """The recipe's, or the data's typical size; if that is too large, shrunk to multiples of 8.
+def _input_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
+    """The recipe's, or the data's typical ``size``; too large a one is shrunk to multiples of 8.
 
-    For masks in any case multiples of 16.
+    Too small a one is enlarged. For masks in any case multiples of 16.
     """
     wanted = recipe.input
     if wanted.height is not None and wanted.width is not None:
         return wanted.height, wanted.width
-    size = dataset.typical_size()
     unit = MASK_SIDES_OF if recipe.task == "segmentation" else SIDES_OF
+    if min(size) < wanted.smallest:
+        enlarge = wanted.smallest / min(size)
+        size = (round(size[0] * enlarge), round(size[1] * enlarge))
     if max(size) > wanted.largest or unit == MASK_SIDES_OF:
         shrink = min(1.0, wanted.largest / max(size))
         size = (round(size[0] * shrink / unit) * unit, round(size[1] * shrink / unit) * unit)
     return max(size[0], LEAST_SIDE), max(size[1], LEAST_SIDE)
 
 
-def _steps(recipe: Recipe, height: int, width: int) -> tuple[Step, ...]:
+def _steps(recipe: Recipe, height: int, width: int, enlarges: bool) -> tuple[Step, ...]:
     colour: Step = Grayscale() if recipe.input.channels == 1 else Rgb()
     colours = [step for step in recipe.steps if isinstance(step, Grayscale | Rgb)]
     missing = () if colours and colours[-1] == colour else (colour,)
-    return (*recipe.steps, *missing, Resize(height=height, width=width, method="area"))
+    # What "area" enlarges comes out in squares.
+    resize = Resize(height=height, width=width, method="linear" if enlarges else "area")
+    return (*recipe.steps, *missing, resize)
 
 
 def _slug(text: str) -> str:

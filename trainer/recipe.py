@@ -21,6 +21,7 @@ __all__ = [
     "InputSize",
     "ModelSpec",
     "PhantomKind",
+    "Preparation",
     "Recipe",
     "Teacher",
     "Training",
@@ -37,10 +38,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSize(Contract):
-    """The network's input. Without height and width, the data's own typical size, at most ``largest``."""
+    """The network's input. Without height and width, the data's own typical size, enlarged or shrunk so that
+    the shorter side is at least ``smallest`` and the longer one at most ``largest``."""
 
     height: Side | None = None
     width: Side | None = None
+    smallest: Side = 16
     largest: Side = 128
     channels: Literal[1, 3] = 1
 
@@ -174,6 +177,12 @@ class DecisionAims(Contract):
         default=0.02, description="share of in-distribution images the gates may reject"
     )
     abstain_below: Probability = 0.0
+
+
+class Preparation(Contract):
+    """The steps of a model that was trained elsewhere, before the last resize, which its input gives."""
+
+    steps: tuple[Step, ...]
 
 
 class Recipe(Contract):

@@ -198,8 +198,8 @@ def uid_table(*uids: UID) -> str:
     return "\n".join(["| | UID |", "| --- | --- |", *(f"| {uid.name} | {uid} |" for uid in uids)])
 
 
-def dicom_statuses() -> str:
-    rows = (f"| {status:04X} | {text} |" for status, text in dicom_scp.STATUSES.items())
+def dicom_statuses(statuses: dict[int, str]) -> str:
+    rows = (f"| {status:04X} | {text} |" for status, text in statuses.items())
     return "\n".join(["| status | |", "| --- | --- |", *rows])
 
 
@@ -222,7 +222,8 @@ BLOCKS = {
     "reasons": reasons,
     "dicom-classes": lambda: uid_table(dicom_scp.VERIFICATION, *dicom_scp.SOP_CLASSES),
     "dicom-syntaxes": lambda: uid_table(*dicom_scp.TRANSFER_SYNTAXES),
-    "dicom-statuses": dicom_statuses,
+    "dicom-statuses": lambda: dicom_statuses(dicom_scp.STATUSES),
+    "dicom-commitment-statuses": lambda: dicom_statuses(dicom_scp.COMMITMENT_STATUSES),
     "manifest": lambda: contract_tables("manifest"),
     "agent-config": lambda: contract_tables("agent-config"),
     "messages": lambda: contract_tables(*MESSAGES),

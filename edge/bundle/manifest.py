@@ -25,6 +25,7 @@ __all__ = [
     "QualityLimits",
     "Range",
     "Runtime",
+    "Source",
     "Threshold",
     "VariantMetrics",
 ]
@@ -186,8 +187,20 @@ class Calibration(Contract):
     sha256: Sha256
 
 
+class Source(Contract):
+    """The file that a model which was trained elsewhere was brought in."""
+
+    format: Literal["keras", "saved-model", "onnx", "tflite"]
+    sha256: Sha256 = Field(description="of the file; of a folder, over its files' names and contents")
+    notes: tuple[str, ...] = Field(default=(), description="what was changed or could not be recovered")
+
+
 class Provenance(Contract):
-    """Where the model comes from. A brought model has no recipe, seed or training data to name."""
+    """Where the model comes from.
+
+    A brought model has a ``source`` and no recipe or seed to name; its ``training_data`` are the images that
+    calibrated it and fitted its decisions, as nobody knows which ones its weights were learned from.
+    """
 
     created: str = Field(description="date of the training, ISO 8601")
     recipe: dict[str, object] | None = None
@@ -195,6 +208,7 @@ class Provenance(Contract):
     training_data: Fingerprint | None = None
     calibration: Calibration | None = None
     tools: dict[str, str] = {}
+    source: Source | None = None
 
 
 class Interval(Contract):

@@ -68,8 +68,21 @@ def test_input_is_of_the_datas_size_up_to_the_largest(
 def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(classifier: Recipe) -> None:
     wanted = classifier.model_copy(update={"steps": (), "input": InputSize(height=40, width=48, channels=3)})
     resolved = resolve(wanted, dataset_of(("a", "b")), 100, None)
-    assert resolved.steps == (Rgb(), Resize(height=40, width=48))
+    assert resolved.steps == (Rgb(), Resize(height=40, width=48, method="linear"))
     assert resolve(classifier, dataset_of(("a", "b")), 100, None).steps[0] == Grayscale()
+
+
+def test_small_images_are_enlarged_smoothly_to_the_least_side_and_large_ones_shrunk_by_area(
+    classifier: Recipe,
+) -> None:
+    wanted = classifier.model_copy(update={"input": InputSize(smallest=56)})
+    for (height, width), expected in (
+        ((28, 28), Resize(height=56, width=56, method="linear")),
+        ((28, 42), Resize(height=56, width=84, method="linear")),
+        ((64, 64), Resize(height=64, width=64, method="area")),
+        ((256, 256), Resize(height=128, width=128, method="area")),
+    ):
+        assert resolve(wanted, dataset_of(("a", "b"), height, width), 100, None).steps[-1] == expected
 
 
 @pytest.mark.parametrize(

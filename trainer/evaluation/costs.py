@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -30,10 +30,10 @@ class Costs:
     quantization errors, the worst first; ``tried`` what a search within ``budget`` tried.
     """
 
-    settings: Compression
-    sparsity: float
-    drops: Mapping[str, Drops]
-    layers: Sequence[LayerError]
+    settings: Compression = field(default_factory=lambda: Compression(sparsity=0.0))
+    sparsity: float = 0.0
+    drops: Mapping[str, Drops] = field(default_factory=dict)
+    layers: Sequence[LayerError] = ()
     budget: Budget | None = None
     tried: Sequence[Found] = ()
 
@@ -68,7 +68,12 @@ def compression_note(costs: Costs) -> str:
 
 
 def compression_costs(costs: Costs) -> str:
-    """What int8 lost against float, overall and by class, and the layers that quantization hurts most."""
+    """What int8 lost against float, overall and by class, and the layers that quantization hurts most.
+
+    Empty where there is no float model to compare with.
+    """
+    if "int8" not in costs.drops:
+        return ""
     drops = costs.drops["int8"]
     rows = [row(("overall", str(drops.n), _change(drops.overall), NONE), chosen=True)]
     rows += [

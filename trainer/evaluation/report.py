@@ -93,11 +93,20 @@ def render(story: Story) -> str:
 def _head(story: Story) -> str:
     manifest, prepared = story.manifest, story.prepared
     learned = "generated phantoms" if prepared.generated else f"{len(prepared.train.pixels)} images"
+    how = f"learned from {learned}"
+    brought = ""
+    if source := manifest.provenance.source:
+        how = f"trained elsewhere, calibrated on {learned}"
+        brought = (
+            f'<p class="notice"><b>Trained elsewhere</b> and brought as {source.format}. What it learned '
+            "from is not known here: if these held-out images were among it, every result is flattered. "
+            f"{escape(' '.join(source.notes))}</p>"
+        )
     return (
         f"<h1>{escape(manifest.name)}</h1>"
         f'<p class="soft">{escape(prepared.recipe.title)} · {escape(", ".join(manifest.labels))} · '
-        f"learned from {learned} · {escape(manifest.provenance.created[:10])}</p>"
-        f'<p class="notice">{NOT_A_DEVICE}</p>'
+        f"{how} · {escape(manifest.provenance.created[:10])}</p>"
+        f'<p class="notice">{NOT_A_DEVICE}</p>{brought}'
         f"<p><b>Intended use.</b> {escape(manifest.intended_use.statement)}</p>"
     )
 
@@ -109,20 +118,27 @@ def _tiles(story: Story) -> str:
         of, chosen = "mean over the classes", list(metrics.per_class.values())
     else:
         of, chosen = f"of “{labels[positive]}”", [metrics.per_class[labels[positive]]]
-    sizes = len(story.variants["float"].model), len(story.int8.model)
-    packed = story.variants["float"].gzip_bytes, story.int8.gzip_bytes
-    shown = (
+    int8, packed = len(story.int8.model), story.int8.gzip_bytes
+    shown = [
         ("Accuracy", percent(value_of(metrics.accuracy)), between(metrics.accuracy, 100, "%")),
         ("AUROC", number(value_of(metrics.auroc)), between(metrics.auroc)),
         ("Sensitivity", percent(mean_of(value_of(m.sensitivity) for m in chosen)), of),
         ("Specificity", percent(mean_of(value_of(m.specificity) for m in chosen)), of),
-        ("int8 model", kb(sizes[1]), f"{kb(packed[1])} compressed, as it is sent"),
-        ("Smaller than float", f"{sizes[0] / sizes[1]:.1f}×", f"{packed[0] / packed[1]:.1f}× compressed"),
-    )
+        ("int8 model", kb(int8), f"{kb(packed)} compressed, as it is sent"),
+    ]
+    if whole := story.variants.get("float"):  # a model that was brought in int8 has none
+        smaller = f"{whole.gzip_bytes / packed:.1f}× compressed"
+        shown.append(("Smaller than float", f"{len(whole.model) / int8:.1f}×", smaller))
     return tiles(shown) + held_out_note(metrics)
 
 
 def _variants(story: Story) -> str:
+    if story.manifest.provenance.source and "float" not in story.variants:
+        return section(
+            "Quantization",
+            "<p>The model was brought in int8, so nothing here tells what quantization cost it. Bring its "
+            "float file to have both measured on the same images.</p>",
+        )
     rows = []
     for name, variant in story.variants.items():
         metrics = variant.metrics
@@ -138,10 +154,11 @@ def _variants(story: Story) -> str:
         )
         rows.append(row(cells, chosen=name == "int8"))
     heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip")
+    note = "" if story.manifest.provenance.source else compression_note(story.costs)
     return section(
         "Float, pruned and int8",
         table(heads, rows)
-        + f'<p class="soft">{compression_note(story.costs)} ECE: expected calibration error.</p>'
+        + f'<p class="soft">{note} ECE: expected calibration error.</p>'
         + compression_costs(story.costs),
     )
 
@@ -203,6 +220,8 @@ def _confusion(labels: Sequence[str], counts: list[list[int]]) -> str:
 
 
 def _curves(story: Story) -> str:
+    if not story.history:
+        return ""
     return section("Learning", plots.learning_curves(story.history) + LEARNING_NOTE)
 
 
@@ -313,8 +332,9 @@ def _origin(story: Story) -> str:
         story.prepared.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     )
     tools = " · ".join(f"{name} {version}" for name, version in provenance.tools.items())
+    seed = "" if provenance.seed is None else f"Seed {provenance.seed} · "
     return section(
         "How it was made",
-        f'<p class="soft">Seed {provenance.seed} · {escape(tools)}</p>'
+        f'<p class="soft">{seed}{escape(tools)}</p>'
         f"<details><summary>Recipe, as resolved</summary><pre>{escape(recipe)}</pre></details>",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edge.bundle.manifest import Interval, Manifest, VariantMetrics
+from edge.bundle.manifest import Interval, Manifest, Provenance, VariantMetrics
 from edge.bundle.target import Target
 
 __all__ = ["model_card"]
@@ -56,9 +56,7 @@ def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[
         "",
         "## Made by",
         "",
-        f"Trained {manifest.provenance.created}"
-        + (f" with seed {manifest.provenance.seed}" if manifest.provenance.seed is not None else "")
-        + ".",
+        *_origin(manifest.provenance),
         "",
         *(f"- {name} {version}" for name, version in sorted(manifest.provenance.tools.items())),
         "",
@@ -67,6 +65,19 @@ def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[
         *_target(manifest, target),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(provenance: Provenance) -> list[str]:
+    if provenance.source is None:
+        seed = f" with seed {provenance.seed}" if provenance.seed is not None else ""
+        return [f"Trained {provenance.created}{seed}."]
+    return [
+        f"**Trained elsewhere**, brought as {provenance.source.format} (SHA-256 {provenance.source.sha256}) "
+        f"on {provenance.created}. What it learned from is not known here: if the held-out images were among "
+        "it, the results above are flattered.",
+        "",
+        *(f"- {note}" for note in provenance.source.notes),
+    ]
 
 
 def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -79,8 +90,8 @@ def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[s
     fingerprint, calibration = manifest.provenance.training_data, manifest.provenance.calibration
     if fingerprint:
         lines.append(
-            f"The bundle knows {fingerprint.count} distinct images that it learned from, by short hashes of "
-            "their pixels, so that an evaluation on them is noticed. No image is in the bundle."
+            f"The bundle knows {fingerprint.count} distinct images that it learned from or was fitted on, by "
+            "short hashes of their pixels, so that an evaluation on them is noticed. It holds no image."
         )
     if calibration:
         lines.append(f"Quantization ranges come from {calibration.count} training images.")
@@ -90,6 +101,8 @@ def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[s
 def _results(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
     if not metrics:
         return ["None: this model was not measured."]
+    if any(m.dice for m in metrics.values()):
+        return _masks(metrics)
     rows = [
         (
             name,
@@ -124,6 +137,41 @@ def _results(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
         ]
         lines += _table(("label", "images", "AUROC", "sensitivity", "specificity", "precision", "F1"), labels)
         lines += ["", "Each label against the rest, at the most probable label, before thresholds."]
+    return lines
+
+
+def _masks(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
+    rows = [
+        (name, m.split, str(m.n), _interval(m.dice), _interval(m.iou), f"{m.model_bytes:,}")
+        for name, m in metrics.items()
+    ]
+    lines = _table(("variant", "split", "images", "Dice", "IoU", "bytes"), rows)
+    lines += [
+        "",
+        "Dice and IoU: overlap of the masks, all images' pixels together, the mean over the labels but the "
+        "background. In brackets: 95 % intervals of a bootstrap over patients. The bundle holds the int8 "
+        "variant:",
+        "",
+    ]
+    figures = metrics.get("int8")
+    if figures:
+        labels = [
+            (
+                label,
+                str(own.n),
+                _interval(own.dice),
+                _interval(own.iou),
+                _interval(own.sensitivity),
+                _interval(own.specificity),
+            )
+            for label, own in figures.per_class.items()
+        ]
+        heads = ("label", "images that show it", "Dice", "IoU", "sensitivity", "specificity")
+        lines += _table(heads, labels)
+        lines += [
+            "",
+            "Sensitivity and specificity: whether the image shows it, at a probability of one half.",
+        ]
     return lines
 
 
@@ -165,6 +213,12 @@ def _decisions(manifest: Manifest) -> list[str]:
         lines.append(f"- the largest probability is below {decision.abstain_below:g}.")
     if not any(output.name == "cam" for output in manifest.outputs):
         lines += ["", "Heat map: **off**: this network keeps no map of where it looked."]
+    if manifest.ejection_fraction:
+        lines += [
+            "",
+            f"Of a cine the cart gives the ejection fraction of '{manifest.ejection_fraction}' by the "
+            "single-plane area-length method, in apical views only, and says why where it gives none.",
+        ]
     return lines
 
 

@@ -69,7 +69,7 @@ def package(
     draft = read(_member(run, "manifest.json"), Manifest)
     metrics = read(_member(run, "metrics.json"), _Metrics)
     model = _member(run, "int8.tflite").read_bytes()
-    _check_quantization(run, metrics, len(model))
+    _check_quantization(run, metrics, len(model), draft.provenance.source is not None)
     used = operators(model, str(run / "int8.tflite"))
     check_target(used, target, str(run / "int8.tflite"))
     changes = {
@@ -119,19 +119,30 @@ def _golden(run: Path, model: bytes, manifest: Manifest) -> Golden:
 
 def _member(run: Path, name: str) -> Path:
     if not run.is_dir():
-        raise BadInputError(f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves")
+        model = (
+            " (to bring a model that was trained elsewhere, give --data and --labels)" if run.exists() else ""
+        )
+        raise BadInputError(
+            f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves{model}"
+        )
     if not (run / name).is_file():
         raise BadInputError(f"{run}: has no {name}; it is not a RUN, or the training did not finish")
     return run / name
 
 
-def _check_quantization(run: Path, metrics: _Metrics, model_bytes: int) -> None:
-    """Refuse an int8 model that is not the one measured, or worse than the float one."""
-    for variant in ("float", "int8"):
+def _check_quantization(run: Path, metrics: _Metrics, model_bytes: int, brought: bool) -> None:
+    """Refuse an int8 model that is not the one measured, or worse than the float one.
+
+    A model that was ``brought`` in int8 has no float one beside it; that it tells the labels apart was shown
+    when it was.
+    """
+    for variant in ("int8",) if brought else ("float", "int8"):
         if variant not in metrics.variants:
             raise BadInputError(f"{run / 'metrics.json'}: has no results of the {variant} model")
     if metrics.variants["int8"].file_bytes != model_bytes:
         raise BadInputError(f"{run / 'int8.tflite'}: is not the file that metrics.json was measured on")
+    if "float" not in metrics.variants:
+        return
     drops = metrics.drops.get("int8") or _plain_drop(metrics)
     check_drops(str(run), drops, pruned=metrics.drops.get("pruned"), layers=metrics.layers)
 

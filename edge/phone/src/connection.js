@@ -66,6 +66,12 @@ export class Connection {
       if (error.code) why = "refused"; // a CONNACK that says no
     });
     client.on("connect", (connack) => this._connected(client, connack));
+    // The callback of a publish is given the message again, not its PUBACK.
+    const untaken = new Set();
+    client.on("packetreceive", ({ cmd, messageId, reasonCode }) => {
+      if (cmd === "puback" && reasonCode === NO_SUBSCRIBER) untaken.add(messageId);
+    });
+    this._wasUntaken = (messageId) => untaken.delete(messageId);
     client.on("message", (topic, payload) => this._received(topic, payload));
     client.on("close", () => {
       if (client !== this._client || this._stopped) return;
@@ -126,7 +132,7 @@ export class Connection {
     client.publish(this._topics.finding, text, { qos: 1 }, async (error, packet) => {
       if (client !== this._client) return;
       this._inFlight.delete(id);
-      if (error || packet?.reasonCode === NO_SUBSCRIBER) {
+      if (error || this._wasUntaken(packet?.messageId)) {
         this._hold();
       } else if (this._settings.receipts) {
         this._awaited.add(id);
