@@ -1,7 +1,7 @@
 """How close a bundle's ejection fractions come to generated hearts' own; prints JSON.
 
-Each heart is filmed once, 32 frames of 40 ms from a random moment of its cycle on, and goes through the bundle as
-on a cart. Limits of agreement: Bland and Altman 1986. Run from the project's folder:
+Each heart is filmed once, 32 frames of 40 ms from a random moment of its cycle on, and goes through the
+bundle as on a cart. Limits of agreement: Bland and Altman 1986. Run from the project's folder:
 python benchmarks/ejection_fraction.py BUNDLE [--hearts N] [--seed N]
 """
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-tf = pytest.importorskip("tensorflow")
+pytest.importorskip("tensorflow")
 
 from edge.bundle.archive import open_bundle
 from edge.bundle.manifest import Manifest
 from edge.errors import BadInputError
 from trainer.augmentation import augment, move_masks
+from trainer.backend import tf
 from trainer.data.dataset import load_dataset
 from trainer.evaluation.evaluate import evaluate
 from trainer.packaging.package import package
