@@ -265,6 +265,8 @@ def test_a_clip_shows_its_newest_ejection_fraction_on_each_of_its_frames(served:
     assert texts["absent.no_whole_beat"] in page and texts["measure.method"] not in page
     assert "31.2 cm²" in page
     assert texts["image.outline"] in page and texts["image.heat"] not in page
+    # A ventricle is nothing to be suspected.
+    assert texts["decision.outlined"] in page and texts["decision.positive"] not in page
     diastole = frame(1, None)
     frame(2, 57.6)
     frame(3, 58.4)
