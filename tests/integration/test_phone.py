@@ -27,6 +27,7 @@ from edge.inference.predictor import Predictor
 from edge.mqtt.payloads import Finding
 from edge.phone.app import write_app
 from edge.web.catalogue import languages, load_texts
+from tests.integration.conftest import wait_for
 from trainer.data.phantoms import generate
 from trainer.demo.build import SHIPPED
 
@@ -315,7 +316,13 @@ def test_a_certificate_that_is_not_trusted_is_explained(phone, serve, app, tmp_p
     it = phone()
     with pytest.raises(Exception, match="ERR_CERT_AUTHORITY_INVALID"):
         it.page.goto(serve(app, self_signed(tmp_path)).url)
-    it.page.keyboard.type("thisisunsafe")  # a person who taps "proceed anyway"
+
+    def proceeded() -> bool:
+        it.page.keyboard.type("thisisunsafe")  # a person who taps "proceed anyway"
+        it.page.wait_for_timeout(300)
+        return bool(it.page.locator("#banner-support").count())
+
+    wait_for(proceeded)
     it.page.wait_for_selector("#banner-certificate")
     assert it.texts("#banner-certificate") == [TEXTS["phone.install_certificate"]]
 
