@@ -139,7 +139,7 @@ class Agent:
             reload = self._lasting.reload
             self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
             if interrupted:
-                self._remote.tell_reverted("warning", "the agent ended before they were confirmed")
+                self._remote.tell_reverted("the agent ended before they were confirmed", "warning")
             handlers: dict[str, Handler] = {"ping": lambda _: {}, "status": lambda _: self._status()}
             self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
             self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
