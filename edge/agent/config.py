@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from edge.bundle.manifest import Label, Probability
-from edge.schema import Contract, Name, read
+from edge.schema import Contract, Label, Name, Probability, read
 
 __all__ = [
     "AgentConfig",

@@ -42,13 +42,13 @@ class Remote:
             "settings": lambda _: self._said(),
             "configure": self._configure,
             "confirm": self._confirm,
-            "revert": lambda _: self._back("info", "headquarters took the last ones back"),
+            "revert": lambda _: self._back("headquarters took the last ones back", "info"),
         }
 
     def look(self) -> None:
         """Take settings back that were not confirmed in time."""
         if self._file.overdue() and not self._reload.is_set():
-            self._back("warning", f"those before are back: nobody confirmed within {TRIAL_S:.0f} s")
+            self._back(f"those before are back: nobody confirmed within {TRIAL_S:.0f} s", "warning")
 
     def _configure(self, arguments: Mapping[str, Scalar]) -> dict[str, Scalar]:
         settings = changed(self._file.current, arguments)
@@ -70,14 +70,14 @@ class Remote:
         self._tell("info", "settings_confirmed", "they stay")
         return self._said()
 
-    def tell_reverted(self, severity: Literal["info", "warning"], why: str) -> None:
+    def tell_reverted(self, why: str, severity: Literal["info", "warning"]) -> None:
         """Tell that settings were taken back."""
         self._audit.add("settings_reverted", {"revision": self._file.revision})
         self._tell(severity, "settings_reverted", why)
 
-    def _back(self, severity: Literal["info", "warning"], why: str) -> dict[str, Scalar]:
+    def _back(self, why: str, severity: Literal["info", "warning"]) -> dict[str, Scalar]:
         self._file.revert()
-        self.tell_reverted(severity, why)
+        self.tell_reverted(why, severity)
         self._reload.set()
         return self._said()
 

@@ -155,7 +155,7 @@ class Agent:
             reload = self._lasting.reload
             self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
             if interrupted:
-                self._remote.tell_reverted("warning", "the agent ended before they were confirmed")
+                self._remote.tell_reverted("the agent ended before they were confirmed", "warning")
             handlers: dict[str, Handler] = {
                 "ping": lambda _: {},
                 "status": lambda _: self._status(),

@@ -12,10 +12,9 @@ from pydantic import Field, ValidationError
 
 from edge.agent.commands import Scalar
 from edge.agent.config import AgentConfig, Language, LogLevel, MeteredBytes, Overlays, ThresholdPolicy
-from edge.bundle.manifest import Label, Probability
 from edge.errors import BadInputError, ScanwrightError
 from edge.files import write_durably
-from edge.schema import Contract, Name, read
+from edge.schema import Contract, Label, Name, Probability, read
 
 __all__ = ["TRIAL_S", "Settings", "SettingsFile", "applied", "changed"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from pathlib import Path
@@ -28,15 +29,16 @@ def serve(path: Path, stop: threading.Event, reload: threading.Event) -> None:
     """
     lasting = Lasting(reload=reload)
     config = load_config(path)
-    agent = Agent(config, lasting=lasting)
+    agent: Agent | None = Agent(config, lasting=lasting)
     with defects_stop(stop):
-        while True:
+        while agent:
             logging.getLogger().setLevel(agent.config.log_level.upper())
             agent.run(stop)
-            if stop.is_set():
-                return
-            reload.clear()
-            config, agent = _next(path, config, lasting)
+            agent = None
+            if not stop.is_set():
+                gc.collect()  # its models go before the next ones come
+                reload.clear()
+                config, agent = _next(path, config, lasting)
 
 
 def _next(path: Path, before: AgentConfig, lasting: Lasting) -> tuple[AgentConfig, Agent]:

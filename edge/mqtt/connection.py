@@ -105,7 +105,7 @@ class Connection:
 
     def wake(self) -> None:
         """Look at the outbox now. Callable from any thread."""
-        with suppress(BlockingIOError):  # then one is pending already
+        with suppress(OSError):  # one is pending already, or the connection was stopped
             self._waker.send(b"\0")
 
     def say(self, topic: str, payload: bytes) -> None:
@@ -123,6 +123,9 @@ class Connection:
         self.wake()
         if self._thread.is_alive():
             self._thread.join(timeout_s + 1)
+        if not self._thread.is_alive():
+            self._woken.close()
+            self._waker.close()
 
     # From here on everything runs in the connection's thread.
 

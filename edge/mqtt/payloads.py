@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from edge.bundle.manifest import Label, Probability, Sha256, Version
+from edge.bundle.manifest import Sha256, Version
 from edge.bundle.reasons import Reason
-from edge.schema import Contract, Name
+from edge.schema import Contract, Label, Name, Probability
 
 __all__ = [
     "Ack",

@@ -4,41 +4,25 @@ from __future__ import annotations
 
 import json
 import signal
-import uuid
 from collections import Counter
-from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 
+from edge.agent.order import order as send
+from edge.mqtt.broker import Broker
 from edge.mqtt.payloads import Response
+from edge.mqtt.topics import Topics
 from tests.integration.carts import Cart
 from tests.integration.conftest import Subscriber, wait_for
 
 pytestmark = pytest.mark.integration
 
-DOWN = "scanwright/clinic/cart-1/down/command/"
 
-
-def order(watcher: Subscriber, name: str, **arguments: Any) -> Response:
-    """Send a command, and wait for its answer."""
-    correlation = uuid.uuid4().hex
-    watcher.publish(
-        DOWN + name,
-        json.dumps(
-            {
-                "correlation_id": correlation,
-                "issued_at": datetime.now(timezone.utc).isoformat(),
-                "nonce": uuid.uuid4().hex,
-                "arguments": arguments,
-            }
-        ),
-    )
-
-    def answer() -> list[dict[str, Any]]:
-        return [r for r in watcher.json(f"/up/response/{name}") if r["correlation_id"] == correlation]
-
-    return Response.model_validate(wait_for(answer)[0])
+def order(cart: Cart, name: str, **arguments: Any) -> Response:
+    """Send a command as headquarters does, and wait for its answer."""
+    broker = Broker("127.0.0.1", cart.config["mqtt"]["port"])
+    return send(broker, Topics("clinic", "cart-1"), name, arguments, 60)
 
 
 def codes(watcher: Subscriber) -> Counter[str]:
@@ -68,21 +52,21 @@ def test_a_threshold_is_moved_from_afar_named_on_each_finding_and_taken_back(run
         ({"mqtt.host": "evil.example"}, "cannot be changed from afar"),
         ({}, "nothing would change"),
     ):
-        refused = order(watcher, "configure", **arguments)
+        refused = order(cart, "configure", **arguments)
         assert not refused.ok and words in str(refused.error)
-    assert order(watcher, "settings").result == {"revision": 0, "trial": False}
+    assert order(cart, "settings").result == {"revision": 0, "trial": False}
 
-    changed = order(watcher, "configure", **{"thresholds.lesion": 0.8, "policy": "night"})
+    changed = order(cart, "configure", **{"thresholds.lesion": 0.8, "policy": "night"})
     assert changed.ok and changed.result["revision"] == 1 and changed.result["confirm_within_s"] == 600
     wait_for(lambda: births(watcher)[-1]["settings_revision"] == 1)
     assert births(watcher)[-1]["settings_trial"]
     cart.feed(1)
     finding = wait_for(watcher.findings)[0]
     assert finding["policy"] == "night" and finding["thresholds"] == {"lesion": 0.8}
-    assert not order(watcher, "confirm", revision=7).ok
-    assert order(watcher, "confirm", revision=1).ok
+    assert not order(cart, "confirm", revision=7).ok
+    assert order(cart, "confirm", revision=1).ok
 
-    assert order(watcher, "revert").ok
+    assert order(cart, "revert").ok
     wait_for(lambda: births(watcher)[-1]["settings_revision"] == 2)
     cart.feed(3)
     wait_for(lambda: len(watcher.findings()) == 2)
@@ -100,22 +84,22 @@ def audit(cart: Cart) -> set[str]:
 
 def test_settings_that_an_agent_does_not_survive_do_not_outlive_it(running):
     cart, watcher = running
-    assert order(watcher, "configure", health_s=1.0).ok
+    assert order(cart, "configure", health_s=1.0).ok
     wait_for(lambda: births(watcher)[-1]["settings_revision"] == 1)
     cart.end(signal.SIGKILL)
     cart.start()
     wait_for(lambda: births(watcher)[-1]["settings_revision"] == 2)
     assert not births(watcher)[-1]["settings_trial"]
     wait_for(lambda: codes(watcher)["settings_reverted"] == 1)
-    assert order(watcher, "settings").result == {"revision": 2, "trial": False}
+    assert order(cart, "settings").result == {"revision": 2, "trial": False}
     # Confirmed ones do.
-    assert order(watcher, "configure", health_s=1.0).ok
+    assert order(cart, "configure", health_s=1.0).ok
     wait_for(lambda: births(watcher)[-1]["settings_revision"] == 3)
-    assert order(watcher, "confirm", revision=3).ok
+    assert order(cart, "confirm", revision=3).ok
     cart.end(signal.SIGKILL)
     cart.start()
     wait_for(lambda: births(watcher)[-1]["started"] > births(watcher)[-2]["started"])
-    assert order(watcher, "settings").result == {"health_s": 1.0, "revision": 3, "trial": False}
+    assert order(cart, "settings").result == {"health_s": 1.0, "revision": 3, "trial": False}
     assert cart.end() == 0
 
 
@@ -135,7 +119,7 @@ def test_a_metered_link_carries_findings_first_and_no_more_than_its_cap(mosquitt
     heard = sum(len(topic) + len(payload) for topic, payload in watcher.messages)
     assert 20 < told < 170 and cap / 3 < heard < cap
     # What is left keeps the connection, so that headquarters can raise the cap.
-    assert order(watcher, "configure", metered_bytes_a_day=50_000_000).ok
+    assert order(cart, "configure", metered_bytes_a_day=50_000_000).ok
     wait_for(lambda: len({f["id"] for f in watcher.findings()}) == 170, 60)
     wait_for(lambda: codes(watcher)["metered_link_spent"] == 1)
     wait_for(lambda: watcher.json("/up/health")[-1]["metered_bytes"] > cap)
