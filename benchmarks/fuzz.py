@@ -279,13 +279,16 @@ def coverage(kind: str, inputs: int) -> None:
 @click.option("--inputs", default=100_000, show_default=True)
 @click.option("--worker", default=1000, show_default=True, help="Inputs through the decoding worker.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--coverage", "kind", type=click.Choice(KINDS), help="Use Atheris, on this kind alone.")
+@click.option("--coverage", "coverage_of", type=click.Choice(KINDS), help="Use Atheris, on this kind alone.")
 @click.option("--json", "out", type=click.Path(path_type=Path), help="Write the result here too.")
-def main(inputs: int, worker: int, seed: int, kind: str | None, out: Path | None) -> None:
-    if kind:
-        coverage(kind, inputs)
+def main(inputs: int, worker: int, seed: int, coverage_of: str | None, out: Path | None) -> None:
+    if coverage_of:
+        coverage(coverage_of, inputs)
     start = time.perf_counter()
-    results = {kind: in_process(kind, seed, int(share * inputs)) for kind, share in SHARES.items()}
+    results: dict[str, dict[str, Any]] = {}
+    for kind, share in SHARES.items():
+        results[kind] = in_process(kind, seed, int(share * inputs))
+        click.echo(f"{kind}: {json.dumps(results[kind])}", err=True)  # it may take long
     results["worker"] = through_worker(seed, worker)
     slow = [kind for kind, result in results.items() if kind != "worker" and result["slowest_s"] > LIMIT_S]
     bad = sum(len(result["bad"]) for result in results.values()) + len(slow)
