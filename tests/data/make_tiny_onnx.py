@@ -1,8 +1,8 @@
 """Write tiny.onnx: a small network as torch.onnx.export writes it, the same file every time.
 
-Channels first, symmetric padding, GlobalAveragePool, Flatten and Gemm with the weight transposed: the nodes and
-names that PyTorch's exporter gives a convolution, batch normalization folded, ReLU, AdaptiveAvgPool2d(1) and
-Linear. Its hand-set weights tell bright pictures from dark ones. Run with onnx installed:
+Channels first, symmetric padding, GlobalAveragePool, Flatten and Gemm with the weight transposed: the nodes
+and names that PyTorch's exporter gives a convolution, batch normalization folded, ReLU, AdaptiveAvgPool2d(1)
+and Linear. Its hand-set weights tell bright pictures from dark ones. Run with onnx installed:
 python tests/data/make_tiny_onnx.py
 """
 
@@ -20,7 +20,7 @@ CONSTANTS = {
     "classifier.weight": np.array([[-6, 0.2, 0, 0], [6, -0.2, 0.1, 0.1]]),
     "classifier.bias": np.array([5.4, -5.6]),
 }
-CONVOLUTION = {"kernel_shape": [5, 5], "strides": [4, 4], "pads": [2, 2, 2, 2], "dilations": [1, 1], "group": 1}
+CONVOLUTION = {"kernel_shape": [5, 5], "strides": [4, 4], "pads": [2] * 4, "dilations": [1, 1], "group": 1}
 NODES = [
     helper.make_node(
         "Conv", ["input", "features.0.weight", "features.0.bias"], ["/c"], "/features/0/Conv", **CONVOLUTION
@@ -43,4 +43,4 @@ model = helper.make_model(
     graph, producer_name="pytorch", opset_imports=[helper.make_opsetid("", 17)], ir_version=8
 )
 onnx.checker.check_model(model)
-Path(__file__).with_name("tiny.onnx").write_bytes(model.SerializeToString(deterministic=True))
+(Path(__file__).parent / "foreign" / "tiny.onnx").write_bytes(model.SerializeToString(deterministic=True))
