@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from parts import Cart, Part, broker, receiver, rows, until
 
 LIFE_S = 2.0  # most that an agent lives; cold start is a good part of it
-LAST_S = 180.0  # for what waits, after the last kill
+LAST_S = 600.0  # for what waits, after the last kill
 
 
 def listen(port: int, heard: Counter[str]) -> Client:

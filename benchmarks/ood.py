@@ -1,7 +1,7 @@
 """What a bundle refuses: images of its kind, the same turned, photos, pages of text, noise; as JSON.
 
-For each kind: ``n`` images, the share ``refused`` (no result), the share that the ``out_of_distribution`` gate
-refuses by itself, and how often each reason was given. Of its own kind are the images of DATA's held-out
+For each kind: ``n`` images, the share ``refused`` (no result), the share that the ``out_of_distribution``
+gate refuses by itself, and how often each reason was given. Of its own kind are the images of DATA's held-out
 split; ``--other`` adds folders of images of another modality. The photos are crops of the two that
 scikit-learn ships.
 Needs the trainer extra. Run from the project's folder:

@@ -54,15 +54,16 @@ class Found(Contract):
     """One combination of a search: its settings, and what it comes to on the tuning part.
 
     ``latency`` is in milliseconds on the budget's target, an estimate where that is another machine.
-    ``auroc`` and ``accuracy`` are of the int8 model through the device's interpreter. ``best`` marks the one
-    that was taken, ``front`` those that nothing else beats in every respect.
+    ``auroc``, ``accuracy`` and ``dice`` are of the int8 model through the device's interpreter. ``best``
+    marks the one that was taken, ``front`` those that nothing else beats in every respect.
     """
 
     channels: float
     sparsity: float
     method: str
-    auroc: float | None
-    accuracy: float | None
+    auroc: float | None = None
+    accuracy: float | None = None
+    dice: float | None = None
     size: int
     transfer: int
     latency: float
@@ -71,9 +72,16 @@ class Found(Contract):
     best: bool = False
 
     @property
+    def measure(self) -> str:
+        """What combinations are ranked by: Dice of a segmentation, else AUROC, or accuracy without one."""
+        if self.dice is not None:
+            return "Dice"
+        return "AUROC" if self.auroc is not None else "accuracy"
+
+    @property
     def score(self) -> float:
-        """What combinations are ranked by: AUROC, or accuracy where that is undefined."""
-        return self.auroc if self.auroc is not None else (self.accuracy or 0.0)
+        """The value of :attr:`measure`, 0 to 1."""
+        return next((value for value in (self.dice, self.auroc, self.accuracy) if value is not None), 0.0)
 
     def excess(self, budget: Budget) -> float:
         """The largest of size, transfer and latency over its limit; at most 1 fits."""
@@ -86,11 +94,9 @@ class Found(Contract):
 
     def in_words(self) -> str:
         """Its settings, and what they come to."""
-        score = f"AUROC {self.auroc:.4f}" if self.auroc is not None else f"accuracy {self.score:.4f}"
-        return (
-            f"{self.settings()}: {score}, {self.size / 1000:.0f} kB, {self.transfer / 1000:.0f} kB "
-            f"compressed, {self.latency:.3g} ms{'' if self.fits else ', does not fit'}"
-        )
+        sizes = f"{self.size / 1000:.0f} kB, {self.transfer / 1000:.0f} kB compressed"
+        fits = "" if self.fits else ", does not fit"
+        return f"{self.settings()}: {self.measure} {self.score:.4f}, {sizes}, {self.latency:.3g} ms{fits}"
 
     def settings(self) -> str:
         """Its settings."""
@@ -130,7 +136,7 @@ def parse_budget(text: str) -> Budget:
 def _quantity(units: dict[str, float] | dict[str, int]) -> Callable[[str, str], float]:
     def read(key: str, value: str) -> float:
         match = QUANTITY.fullmatch(value)
-        unit = match[2].lower() if match else None
+        unit = match[2].lower() if match else ""
         if match is None or unit not in units:
             known = ", ".join(name for name in units if name)
             raise BadInputError(f"--budget: {key}='{value}' is not a number with a unit ({known})")

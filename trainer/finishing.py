@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -28,11 +28,11 @@ from edge.imaging.quality import fit_limits
 from edge.inference import ood
 from edge.inference.decision import probabilities
 from edge.inference.prediction import Prediction
+from trainer.evaluation.costs import Costs
 from trainer.evaluation.decisions import fit_thresholds
 from trainer.evaluation.gates import fit_gate
-from trainer.evaluation.paired import score_drops
 from trainer.evaluation.report import Story, render
-from trainer.evaluation.variants import Variant, judge, operate
+from trainer.evaluation.variants import Variant, drops_between, judge, operate
 from trainer.history import Epoch
 from trainer.preparation import Prepared
 
@@ -57,7 +57,7 @@ def finish(
     seed: int,
     *,
     history: Sequence[Epoch] = (),
-    sparsity: float = 0.0,
+    costs: Costs | None = None,
     **more: Any,
 ) -> Finished:
     """Judge every variant on held-out images, decide through the int8 one, and report.
@@ -68,7 +68,7 @@ def finish(
         drafts: the manifest of each before anything was fitted.
         seed: of the bootstrap.
         history: of the training, where there was one.
-        sparsity: share of zeros among the weights that pruning may remove.
+        costs: of the compression, but for what each variant lost against float, which is found here.
         more: further keys of ``metrics.json``.
     """
     judged = {
@@ -79,22 +79,16 @@ def finish(
     manifest, gate = _decide(drafts["int8"], variants, judged["int8"][1], prepared)
     operating = operate(variants["int8"].predictions, manifest, gate, prepared.held_out)
     drops = {
-        name: score_drops(
-            variants["float"].probabilities,
-            variant.probabilities,
-            prepared.held_out.truth,
-            prepared.labels,
-            prepared.recipe.task,
-            prepared.recipe.negative_label,
-            seed,
-        ).model_dump(mode="json")
+        name: drops_between(variants["float"], variant, prepared.held_out, manifest, seed)
         for name, variant in variants.items()
-        if name != "float" and "float" in variants and prepared.recipe.task != "segmentation"
+        if name != "float" and "float" in variants
     }
-    story = Story(prepared, manifest, variants, list(history), operating, sparsity)
+    story = Story(
+        prepared, manifest, variants, list(history), operating, replace(costs or Costs(), drops=drops)
+    )
     files = {f"{name}.tflite": model for name, model in models.items()}
     files["ood.npz"] = gate.to_npz()
-    files["metrics.json"] = to_json(_metrics(story, seed) | {"drops": drops} | more)
+    files["metrics.json"] = to_json(_metrics(story, seed) | more)
     files["manifest.json"] = manifest.model_dump_json(indent=2).encode()
     files["report.html"] = render(story).encode()
     return Finished(files, variants)
@@ -198,7 +192,7 @@ def _metrics(story: Story, seed: int) -> dict[str, Any]:
             | {key: variant.summary[key] for key in ("balanced_accuracy", "f1", "confusion")}
             for name, variant in story.variants.items()
         },
-        "sparsity": story.sparsity,
+        **story.costs.as_json(),
         "operating": asdict(story.operating),
         "data": {
             "generated": prepared.generated,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,14 +17,23 @@ from trainer.data.dataset import Dataset, Loaded, load_dataset
 from trainer.data.leaks import Leaks, find_leaks
 from trainer.data.masks import presence
 from trainer.data.phantoms.generate import generate
-from trainer.data.phantoms.outlined import outlined
+from trainer.data.phantoms.outlined import Outlined, outlined
 from trainer.data.sample import Sample
 from trainer.data.split import partition
 from trainer.evaluation.metrics import one_vs_rest
 from trainer.progress import Reporter
 from trainer.recipe import Recipe
 
-__all__ = ["Part", "Prepared", "from_data", "from_phantoms", "joined", "prepare", "resolve"]
+__all__ = [
+    "PHANTOM_COUNTS",
+    "Part",
+    "Prepared",
+    "from_data",
+    "from_phantoms",
+    "joined",
+    "prepare",
+    "resolve",
+]
 
 NEGATIVE_NAMES = (
     *("normal", "negative", "healthy", "none", "background"),
@@ -156,18 +165,25 @@ def from_data(data: Path, recipe: Recipe) -> Dataset:
     return load_dataset(data, recipe.labels)
 
 
-def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
-    """Generated images of the recipe's kind, with their own train, val and test splits."""
+def from_phantoms(
+    recipe: Recipe,
+    seed: int,
+    advance: Callable[[], object] = lambda: None,
+    counts: Mapping[str, int] = PHANTOM_COUNTS,
+) -> Dataset:
+    """Generated images of the recipe's kind and size, ``counts`` of each split; ``advance`` is called after
+    each."""
     samples: list[Sample] = []
     labels: tuple[str, ...] = ()
-    for number, (split, count) in enumerate(PHANTOM_COUNTS.items()):
-        seed_of_split = seed * len(PHANTOM_COUNTS) + number
+    size = recipe.input.height or PHANTOM_SIDE
+    for number, (split, count) in enumerate(counts.items()):
+        seed_of_split = seed * len(counts) + number
         if recipe.task == "segmentation":
-            found, labels = _outlined(recipe, split, count, seed_of_split)
-            samples += found
+            outlines = outlined(recipe.phantom, count, seed_of_split, size, advance)
+            labels = outlines.labels
+            samples += _outlined(split, outlines)
             continue
-        assert recipe.phantom != "cardiac"  # a recipe says so
-        images = generate(recipe.phantom, count, seed=seed_of_split, size=PHANTOM_SIDE)
+        images = generate(recipe.phantom, count, seed_of_split, size, advance)
         labels = images.labels
         samples += [
             Sample(f"{split}#{index}", (labels[label],), split=split, array=pixels)
@@ -177,22 +193,19 @@ def from_phantoms(recipe: Recipe, seed: int) -> Dataset:
     return Dataset(samples, labels, task, Path(f"{recipe.phantom}-phantoms"))
 
 
-def _outlined(recipe: Recipe, split: str, count: int, seed: int) -> tuple[list[Sample], tuple[str, ...]]:
-    size = recipe.input.height or PHANTOM_SIDE
-    images = outlined(recipe.phantom, count, seed, size)
-    samples = [
+def _outlined(split: str, images: Outlined) -> list[Sample]:
+    return [
         Sample(f"{split}#{index}", (), split=split, array=pixels, mask=mask, patient=f"{split} {patient}")
         for index, (pixels, mask, patient) in enumerate(
             zip(images.images, images.masks, images.patient, strict=True)
         )
     ]
-    return samples, images.labels
 
 
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
     """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's, and fewer of them shorten the compression, too.
+    ``epochs`` replaces the recipe's, and fewer of them shorten teachers and compression, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data.
@@ -222,8 +235,9 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
             f"recipe '{recipe.name}': negative_label is '{negative}', but in masks value 0, "
             f"'{dataset.labels[0]}', is the background; leave negative_label out"
         )
-    height, width = _input_size(recipe, dataset)
-    training, compression = recipe.training, recipe.compression
+    size = dataset.typical_size()
+    height, width = _input_size(recipe, size)
+    training, distillation, compression = recipe.training, recipe.distillation, recipe.compression
     batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
     if epochs is None:
         epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
@@ -232,6 +246,12 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
         stages = {name: getattr(compression, name) for name in COMPRESSION_EPOCHS}
         shorter = {name: min(own, max(1, round(own * share))) for name, own in stages.items()}
         compression = compression.model_copy(update=shorter)
+        if distillation:
+            teachers = tuple(
+                one.model_copy(update={"epochs": max(1, min(one.epochs, round(one.epochs * share)))})
+                for one in distillation.teachers
+            )
+            distillation = distillation.model_copy(update={"teachers": teachers})
     training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={
@@ -239,8 +259,9 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
             "negative_label": negative,
             "task": dataset.task,
             "input": recipe.input.model_copy(update={"height": height, "width": width}),
-            "steps": _steps(recipe, height, width),
+            "steps": _steps(recipe, height, width, enlarges=height * width > size[0] * size[1]),
             "training": training,
+            "distillation": distillation,
             "compression": compression,
         }
     )
@@ -300,27 +321,31 @@ def _negative_label(dataset: Dataset) -> str | None:
     return next((label for label in dataset.labels if label.lower() in names), None)
 
 
-def _input_size(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
-    """The recipe's, or the data's typical size; if that is too large, shrunk to multiples of 8.
+def _input_size(recipe: Recipe, size: tuple[int, int]) -> tuple[int, int]:
+    """The recipe's, or the data's typical ``size``; too large a one is shrunk to multiples of 8.
 
-    For masks in any case multiples of 16.
+    Too small a one is enlarged. For masks in any case multiples of 16.
     """
     wanted = recipe.input
     if wanted.height is not None and wanted.width is not None:
         return wanted.height, wanted.width
-    size = dataset.typical_size()
     unit = MASK_SIDES_OF if recipe.task == "segmentation" else SIDES_OF
+    if min(size) < wanted.smallest:
+        enlarge = wanted.smallest / min(size)
+        size = (round(size[0] * enlarge), round(size[1] * enlarge))
     if max(size) > wanted.largest or unit == MASK_SIDES_OF:
         shrink = min(1.0, wanted.largest / max(size))
         size = (round(size[0] * shrink / unit) * unit, round(size[1] * shrink / unit) * unit)
     return max(size[0], LEAST_SIDE), max(size[1], LEAST_SIDE)
 
 
-def _steps(recipe: Recipe, height: int, width: int) -> tuple[Step, ...]:
+def _steps(recipe: Recipe, height: int, width: int, enlarges: bool) -> tuple[Step, ...]:
     colour: Step = Grayscale() if recipe.input.channels == 1 else Rgb()
     colours = [step for step in recipe.steps if isinstance(step, Grayscale | Rgb)]
     missing = () if colours and colours[-1] == colour else (colour,)
-    return (*recipe.steps, *missing, Resize(height=height, width=width, method="area"))
+    # What "area" enlarges comes out in squares.
+    resize = Resize(height=height, width=width, method="linear" if enlarges else "area")
+    return (*recipe.steps, *missing, resize)
 
 
 def _slug(text: str) -> str:

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.bundle.manifest import IntendedUse, Label, Probability, Task
+from edge.bundle.manifest import IntendedUse, Task
 from edge.bundle.steps import Step
 from edge.errors import BadInputError
-from edge.schema import Contract, Name, parse, read
+from edge.schema import Contract, Label, Name, Probability, parse, read
 
 __all__ = [
     "Augmentation",
@@ -20,6 +20,7 @@ __all__ = [
     "Distillation",
     "InputSize",
     "ModelSpec",
+    "PhantomKind",
     "Preparation",
     "Recipe",
     "Teacher",
@@ -28,15 +29,21 @@ __all__ = [
     "recipe_names",
 ]
 
+PhantomKind = Literal[
+    "chest", "pneumonia", "covid", "ultrasound", "cardiac", "lung-ct", "brain-mri", "fracture", "eeg"
+]
+"""What :mod:`trainer.data.phantoms` generates."""
 Side = Annotated[int, Field(ge=8, le=2048)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class InputSize(Contract):
-    """The network's input. Without height and width, the data's own typical size, at most ``largest``."""
+    """The network's input. Without height and width, the data's own typical size, enlarged or shrunk so that
+    the shorter side is at least ``smallest`` and the longer one at most ``largest``."""
 
     height: Side | None = None
     width: Side | None = None
+    smallest: Side = 16
     largest: Side = 128
     channels: Literal[1, 3] = 1
 
@@ -55,6 +62,14 @@ class ModelSpec(Contract):
     dropout: Share = 0.2
     pretrained: str | None = Field(
         default=None, description="'imagenet' for published weights, or a file of them, where there are any"
+    )
+    blocks: int | None = Field(
+        default=None, ge=1, description="efficientnet-lite0: only the first so many of its 16 blocks"
+    )
+    frozen: int = Field(
+        default=0,
+        ge=0,
+        description="efficientnet-lite0: so many first blocks keep the weights they start with",
     )
 
 
@@ -138,7 +153,7 @@ class Compression(Contract):
     channels: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of channels that stay in each layer; fewer are faster. 1 is off"
     )
-    channel_epochs: int = Field(default=20, ge=0, description="of learning after channels were removed")
+    channel_epochs: int = Field(default=10, ge=0, description="of learning after channels were removed")
     channel_learning_rate: float = Field(default=2e-3, gt=0)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5,
@@ -180,9 +195,7 @@ class Recipe(Contract):
     task: Task = "single-label"
     labels: tuple[Label, ...] | None = Field(default=None, description="names for data without class folders")
     negative_label: Label | None = Field(default=None, description="the label that means nothing was found")
-    phantom: Literal["chest", "ultrasound", "cardiac"] = Field(
-        default="chest", description="what to generate without --data"
-    )
+    phantom: PhantomKind = Field(default="chest", description="what to generate without --data")
     ejection_fraction: Label | None = Field(
         default=None,
         description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
@@ -205,8 +218,6 @@ class Recipe(Contract):
             raise ValueError("training.mixup: masks are not mixed; leave it out")
         if self.task == "segmentation" and self.distillation:
             raise ValueError("distillation: teachers teach labels, not masks; leave it out")
-        if self.task != "segmentation" and self.phantom == "cardiac":
-            raise ValueError("phantom: one image of a heart has no class; 'cardiac' is for a segmentation")
         if self.task != "segmentation" and self.ejection_fraction is not None:
             raise ValueError("ejection_fraction: only a segmentation has one")
         return self

@@ -147,7 +147,7 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
     decayed = [v for v in model.trainable_variables if "kernel" in v.name]
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
     penalty = training.weight_decay if training.optimizer != "adamw" else 0.0
-    head = model.get_layer("logits").trainable_variables
+    head = model.get_layer("logits").trainable_variables if plan.head_epochs else []
 
     def replica_step(indices: Any, seed: Any, head_only: bool) -> tuple[Any, ...]:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group

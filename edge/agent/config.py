@@ -7,26 +7,54 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from edge.schema import Contract, Name, read
+from edge.schema import Contract, Label, Name, Probability, read
 
 __all__ = [
     "AgentConfig",
     "CaptureSource",
+    "DicomPeer",
     "DicomSource",
     "FolderSource",
     "MqttConfig",
+    "OutboxConfig",
     "PacsConfig",
     "ScreenConfig",
     "Source",
     "SpoolConfig",
+    "ThresholdPolicy",
     "Tls",
     "load_config",
 ]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Language = Literal["en", "zh", "fr", "es", "ar"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Overlays = Literal["never", "demand", "positive", "always"]
+MeteredBytes = Annotated[int, Field(ge=200_000)]
 AeTitle = Annotated[str, StringConstraints(pattern=r"^([!-\[\]-~][ -\[\]-~]{0,14})?[!-\[\]-~]$")]
 """PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
+
+
+class Tls(Contract):
+    """TLS: the authority that the other side is verified against; with certificate and key, mutual."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class DicomPeer(Contract):
+    """Where an application entity listens."""
+
+    host: str
+    port: Port = 104
 
 
 class FolderSource(Contract):
@@ -95,23 +123,24 @@ class DicomSource(Contract):
     min_free_mb: int = Field(
         default=500, ge=1, description="with less room on the state folder's disk, objects are refused"
     )
+    tls: Tls | None = Field(
+        default=None, description="listen by TLS only; callers show a certificate of the authority"
+    )
+    commitment: dict[AeTitle, DicomPeer] = Field(
+        default={},
+        description="storage commitment for these callers, and where each listens for the report; needs pacs",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> DicomSource:
+        if self.tls and self.tls.certificate is None:
+            raise ValueError("tls: needs a certificate and its key, which callers verify")
+        if unknown := sorted(set(self.commitment) - set(self.callers)):
+            raise ValueError(f"commitment: '{unknown[0]}' is not among the callers")
+        return self
 
 
 Source = Annotated[FolderSource | CaptureSource | DicomSource, Field(discriminator="kind")]
-
-
-class Tls(Contract):
-    """TLS to the broker; with certificate and key, mutual."""
-
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
-        return self
 
 
 class MqttConfig(Contract):
@@ -124,6 +153,10 @@ class MqttConfig(Contract):
     password_file: Path | None = None
     tls: Tls | None = None
     keepalive_s: int = Field(default=30, ge=5, le=3600)
+    metered_bytes_a_day: MeteredBytes | None = Field(
+        default=None,
+        description="bytes that the link to the broker may carry in a day (UTC), headers included",
+    )
     receipts: bool = Field(
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
@@ -141,6 +174,22 @@ class ScreenConfig(Contract):
     )
 
 
+class ThresholdPolicy(Contract):
+    """Thresholds that a site moves, within the limits that each bundle sets; findings name the policy."""
+
+    name: Name
+    thresholds: dict[Label, Probability] = {}
+
+
+class OutboxConfig(Contract):
+    """How much may wait for the broker beside findings, of which none is ever dropped."""
+
+    megabytes: int = Field(
+        default=64, ge=1, description="beyond it the oldest overlays are dropped, then the oldest events"
+    )
+    days: float = Field(default=30, gt=0, description="events and overlays that wait for longer are dropped")
+
+
 class SpoolConfig(Contract):
     """The encrypted spool of DICOM originals, and when they are let go."""
 
@@ -156,6 +205,12 @@ class PacsConfig(Contract):
     port: Port = 104
     ae_title: AeTitle = Field(description="the archive's application entity title")
     calling_ae_title: AeTitle = "SCANWRIGHT"
+    tls: Tls | None = None
+    results: tuple[Literal["report", "capture"], ...] = Field(
+        default=(),
+        description="of each closed study a structured report (TID 1500), a secondary capture of the best"
+        " positive finding, or both",
+    )
 
 
 class AgentConfig(Contract):
@@ -171,29 +226,36 @@ class AgentConfig(Contract):
     interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
     threads: int = Field(default=1, ge=1, le=64)
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    policy: ThresholdPolicy | None = None
     mqtt: MqttConfig = MqttConfig()
     screen: ScreenConfig | None = ScreenConfig()
+    outbox: OutboxConfig = OutboxConfig()
     spool: SpoolConfig = SpoolConfig()
     pacs: PacsConfig | None = None
     health_s: Seconds = 60.0
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
     )
+    min_free_mb: int = Field(
+        default=100, ge=1, description="with less room on the state folder's disk no new image is taken"
+    )
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )
-    overlays: Literal["never", "demand", "positive", "always"] = Field(
+    overlays: Overlays = Field(
         default="never",
         description="heat maps by MQTT: none, those the command 'overlay' asks for, or by themselves too",
     )
-    language: Literal["en", "zh", "fr", "es", "ar"] = "en"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    language: Language = "en"
+    log_level: LogLevel = "info"
 
     @model_validator(mode="after")
     def _source_names_differ(self) -> AgentConfig:
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError("sources: two sources have the same name; give each its own")
+        if self.pacs is None and any(isinstance(s, DicomSource) and s.commitment for s in self.sources):
+            raise ValueError("sources: commitment needs pacs: the archive that images are safe in")
         return self
 
 
@@ -211,15 +273,19 @@ def load_config(path: Path) -> AgentConfig:
             return given.model_copy(update={"path": base / given.path})
         if isinstance(given, CaptureSource) and isinstance(given.url, str) and "://" not in given.url:
             return given.model_copy(update={"url": str(base / given.url)})
-        return given
+        return (
+            given.model_copy(update={"tls": secured(given.tls)}) if isinstance(given, DicomSource) else given
+        )
 
     def below(model: Contract, *names: str) -> dict[str, Path]:
         return {name: base / value for name in names if (value := getattr(model, name)) is not None}
 
-    tls, screen = config.mqtt.tls, config.screen
+    def secured(tls: Tls | None) -> Tls | None:
+        return tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))
+
+    screen, pacs = config.screen, config.pacs
     mqtt = config.mqtt.model_copy(
-        update=below(config.mqtt, "password_file")
-        | {"tls": tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))}
+        update=below(config.mqtt, "password_file") | {"tls": secured(config.mqtt.tls)}
     )
     return config.model_copy(
         update={
@@ -227,6 +293,7 @@ def load_config(path: Path) -> AgentConfig:
             "bundles": tuple(base / bundle for bundle in config.bundles),
             "sources": tuple(source(given) for given in config.sources),
             "mqtt": mqtt,
+            "pacs": pacs and pacs.model_copy(update={"tls": secured(pacs.tls)}),
             "screen": screen and screen.model_copy(update=below(screen, "pin_file")),
         }
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from edge.agent import measured
 from edge.agent.config import AgentConfig
 from edge.agent.store import StoredFinding
 from edge.imaging.patient import Patient
@@ -15,10 +16,11 @@ from edge.mqtt.payloads import Finding
 
 __all__ = ["Patients", "View", "parse", "render", "render_unlock"]
 
-# Decisions by shape as well as by colour: triangle, tick in a circle, dashed circle. Drawn in 24 x 24.
+# Decisions by shape as well as by colour: triangle, tick in a circle, outline, dashed circle. In 24 x 24.
 _ICONS = {
     "positive": "M12 2.5 22.5 21h-21zM12 9.5v5.5M12 17.6v.6",
     "negative": "M12 2a10 10 0 1 0 0 20a10 10 0 1 0 0-20zM7 12.4l3.4 3.4L17 9",
+    "outlined": "M12 3c5 0 8 3.5 8 9s-3.5 9-8 9-8-3.5-8-9 3-9 8-9z",
     "no_result": "M9.1 9a3 3 0 1 1 4.2 2.8c-.9.5-1.3 1-1.3 2.2M12 17.2v.6",
 }
 _MOST_LABELS = 6  # probabilities listed, the largest
@@ -40,7 +42,8 @@ class View:
     """What there is to see.
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
-    saying which of its pictures exist; ``waiting`` counts findings not delivered. ``lockable``: there is a
+    saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
+    no image is taken, "metered" where nothing is told until tomorrow. ``lockable``: there is a
     PIN, and it may be given from where the page is asked for; ``patients`` is None while the lock is closed.
     """
 
@@ -54,6 +57,7 @@ class View:
     connected: bool
     waiting: int
     unsigned: bool
+    trouble: str | None = None
     lockable: bool = False
     patients: Patients | None = None
 
@@ -121,6 +125,8 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
     banners = SubElement(body, "div", id="banners")
     # Shown by the script when the agent no longer answers.
     SubElement(banners, "p", {"class": "banner lost", "role": "alert"}).text = texts["banner.lost"]
+    if view.trouble:
+        _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
     if view.unsigned:
         _text(banners, "p", texts["banner.unsigned"], "banner warning")
     _text(banners, "p", texts["banner.support"], "banner")
@@ -132,12 +138,13 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
 
 
 def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
-    section = SubElement(main, "section", {"class": f"result {finding.decision}", "data-finding": finding.id})
+    decision = measured.decision(finding)
+    section = SubElement(main, "section", {"class": f"result {decision}", "data-finding": finding.id})
     if view.lockable:
         _patient(section, view.patients, finding, texts)
     kicker = SubElement(section, "p", {"class": "decision"})
-    _icon(kicker, finding.decision)
-    _text(kicker, "span", texts[f"decision.{finding.decision}"])
+    _icon(kicker, decision)
+    _text(kicker, "span", texts[f"decision.{decision}"])
     if finding.test:
         _text(kicker, "span", texts["practice"], "practice")
     if finding.label:
@@ -146,9 +153,10 @@ def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str
         _text(section, "h1", texts["decision.negative"], "long")
     for reason in finding.reasons:
         _text(section, "p", texts[f"reason.{reason.value}"], "reason")
-    if finding.probability is not None:
+    if finding.probability is not None and decision != "outlined":
         line = _text(section, "p", texts["probability"], "probability")
         _text(line, "bdi", _percent(finding.probability, texts)).set("dir", "ltr")
+    _measurements(section, view, finding, texts)
     _probabilities(section, finding, texts)
     _facts(section, finding, texts)
     if finding.decision != "no_result" and finding.evidence.ood_limit is None:
@@ -212,6 +220,28 @@ def render_unlock(
     return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
 
 
+def _measurements(section: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
+    """What was measured: areas of this frame, and what its clip has given so far."""
+    if finding.decision == "no_result":
+        return
+    of_clip = measured.of_clip(view.findings, finding)
+    areas = [one for one in finding.measurements if one.name == "area"]
+    if not of_clip and not areas:
+        return
+    table = SubElement(section, "dl", {"class": "measures"})
+    for one in (*of_clip, *areas):
+        pair = SubElement(table, "div", {"class": "large" if one.name == "ejection_fraction" else "small"})
+        named = one.name == "area" and len(areas) > 1
+        name = texts[f"measure.{one.name}"]
+        _text(pair, "dt", f"{name}: {one.label}" if named else name)
+        if one.reason:
+            _text(pair, "dd", texts[f"absent.{one.reason}"], "absent")
+        else:
+            _text(SubElement(pair, "dd"), "bdi", measured.amount(one, texts))
+    if any(one.value is not None for one in of_clip):
+        _text(section, "p", texts["measure.method"], "note")
+
+
 def _probabilities(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:
     if not finding.probabilities:
         return
@@ -249,6 +279,8 @@ def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None
         ("frame", str(finding.frame + 1)),
         ("model", f"{finding.bundle.name} {finding.bundle.version}"),
     ]
+    if finding.policy:
+        rows.append(("policy", finding.policy))
     if "total" in finding.elapsed_ms:
         rows.append(("duration", texts["milliseconds"].format(n=round(finding.elapsed_ms["total"]))))
     for key, value in rows:
@@ -266,15 +298,17 @@ def _pictures(main: Element, view: View, finding: Finding, texts: Mapping[str, s
         _picture(frames, f"/image/{finding.id}.png", texts["image.plain"], "plain")
     else:
         _text(frames, "p", texts["image.none"], "none")
+    outlined = finding.evidence.area is not None
     if heat:
-        _picture(frames, f"/overlay/{finding.id}.png", texts["image.heat"], "heat")
+        caption = texts["image.outline" if outlined else "image.heat"]
+        _picture(frames, f"/overlay/{finding.id}.png", caption, "heat")
     bar = SubElement(section, "p", {"class": "bar"})
     ids = [f.id for f in view.findings]
     place = ids.index(finding.id) if finding.id in ids else len(ids)
     _go(bar, "newer", ids[place - 1] if place > 0 else None, texts)
     if heat:
         button = SubElement(bar, "button", {"type": "button", "id": "heat", "aria-pressed": "true"})
-        button.text = texts["heat.toggle"]
+        button.text = texts["outline.toggle" if outlined else "heat.toggle"]
         _text(button, "kbd", "H")
     _go(bar, "older", ids[place + 1] if place + 1 < len(ids) else None, texts)
 
@@ -308,8 +342,10 @@ def _studies(body: Element, view: View, texts: Mapping[str, str]) -> None:
 
 
 def _study(item: Element, findings: list[Finding], chosen: Finding | None, texts: Mapping[str, str]) -> None:
-    # Of a study's frames the card leads to the most suspicious, else to the newest.
-    shown = max(findings, key=lambda f: (f.probability or 0) if f.decision == "positive" else 0)
+    # Of a study's frames the card leads to end-diastole or the most suspicious, else to the newest.
+    shown = measured.end_diastole(findings) or max(
+        findings, key=lambda f: (f.probability or 0) if f.decision == "positive" else 0
+    )
     link = SubElement(
         item, "a", {"href": f"/?finding={shown.id}", "id": f"study-{shown.study}", "class": "study"}
     )
@@ -320,11 +356,11 @@ def _study(item: Element, findings: list[Finding], chosen: Finding | None, texts
     _text(top, "time", f"{_local(findings[0]):%H:%M}")
     bottom = SubElement(link, "span", {"class": "tail"})
     if len(findings) == 1:
-        only = SubElement(bottom, "span", {"class": shown.decision})
-        _icon(only, shown.decision)
+        only = SubElement(bottom, "span", {"class": measured.decision(shown)})
+        _icon(only, measured.decision(shown))
         _text(only, "bdi", shown.label or texts[f"decision.{shown.decision}"])
         return
-    for decision, count in sorted(Counter(f.decision for f in findings).items(), reverse=True):
+    for decision, count in sorted(Counter(map(measured.decision, findings)).items(), reverse=True):
         part = SubElement(bottom, "span", {"class": decision, "title": texts[f"decision.{decision}"]})
         _icon(part, decision)
         _text(part, "b", str(count))

@@ -30,7 +30,9 @@ MOST_CUT_OFF = 0.25  # share of the frames in which the cavity reaches the borde
 MOST_JUMPS = 0.15  # share of the steps from frame to frame
 JUMP = 0.35  # of the cavity's width (square root of its area), and
 JUMP_AREA = 1.6  # times the area, from one frame to the next: no heart does that
+OUTLIER = 0.25  # of the large volumes
 LEAST_STROKE = 0.06  # of the largest volume
+LARGEST_FRACTION = 0.9  # a heart that ejects more is none, or was not outlined
 SWING = 0.35  # of the range of volumes: that much up or down is a phase of the cycle, less is noise
 TURN = 0.05  # of the range: beyond an extreme at the clip's end, that much back shows that it is one
 LEAST_SYSTOLE = 3  # frames from end-diastole to end-systole, or the extremes fall between frames
@@ -134,9 +136,11 @@ def ejection(frames: Sequence[Cavity | None]) -> Ejection | Refusal:
         return Refusal.NO_BEAT
     found.sort(key=lambda pair: 1 - volumes[pair.systole] / volumes[pair.diastole])
     chosen = found[(len(found) - 1) // 2]
-    fractions = [1 - volumes[pair.systole] / volumes[pair.diastole] for pair in found]
+    fraction = float(np.median([1 - volumes[pair.systole] / volumes[pair.diastole] for pair in found]))
+    if fraction > LARGEST_FRACTION:
+        return Refusal.UNSTEADY
     return Ejection(
-        fraction=float(np.median(fractions)),
+        fraction=fraction,
         end_diastole=chosen.diastole,
         end_systole=chosen.systole,
         end_diastolic_volume=float(volumes[chosen.diastole]),
@@ -172,12 +176,13 @@ def _filled(frames: Sequence[Cavity | None]) -> Floats:
 
 
 def _without_outliers(volumes: Floats) -> Floats:
-    """Single frames far from their neighbours take their median (Hampel's identifier, five frames)."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(volumes, 2, "reflect"), 5)
-    median = np.median(windows, axis=1)
-    spread = 1.4826 * np.median(np.abs(windows - median[:, np.newaxis]), axis=1)
-    far = np.abs(volumes - median) > np.maximum(3 * spread, 0.1 * median)
-    return np.where(far, median, volumes)
+    """A single frame far off the line between its neighbours, which are alike, comes to lie on it."""
+    padded = np.pad(volumes, 1, "reflect")
+    before, after = padded[:-2], padded[2:]
+    between = (before + after) / 2
+    off = np.abs(volumes - between)
+    far = OUTLIER * np.quantile(volumes, 0.9)
+    return np.where((off > far) & (off > np.abs(before - after)), between, volumes)
 
 
 def _smooth(volumes: Floats) -> Floats:

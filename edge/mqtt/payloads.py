@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from edge.bundle.manifest import Label, Probability, Sha256, Version
+from edge.bundle.manifest import Sha256, Version
 from edge.bundle.reasons import Reason
-from edge.schema import Contract, Name
+from edge.schema import Contract, Label, Name, Probability
 
 __all__ = [
     "Ack",
@@ -19,6 +19,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "Health",
+    "Measurement",
     "Response",
     "Stamp",
 ]
@@ -66,6 +67,27 @@ class Evidence(Contract):
     overlay: bool = Field(default=False, description="an overlay is, or will be, published for this id")
 
 
+class Measurement(Contract):
+    """Something measured in what a segmentation outlined, or why it could not be.
+
+    ``area`` is of a label in this frame: in ``cm2`` where the image says how large its pixels are, else in
+    ``{pixel}`` of the image. ``ejection_fraction`` (%), ``end_diastolic_volume`` and ``end_systolic_volume``
+    (mL) are of the clip up to this frame, by the single-plane area-length method in an apical view (Lang et
+    al. 2015).
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    label: Label
+    value: float | None
+    unit: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,32}$")] = Field(description="UCUM code")
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = Field(
+        default=None, description="why there is no value, as a code"
+    )
+    frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="frames that it rests on: of a ventricle, end-diastole and end-systole"
+    )
+
+
 class Finding(Contract):
     """What the cart has to say of one frame, or "no result, because …". Decision support, not a diagnosis.
 
@@ -89,6 +111,7 @@ class Finding(Contract):
     thresholds: dict[Label, Probability] = {}
     reasons: tuple[Reason, ...] = ()
     evidence: Evidence = Evidence()
+    measurements: tuple[Measurement, ...] = ()
     elapsed_ms: dict[str, Milliseconds] = {}
     policy: str | None = Field(default=None, description="the site policy that moved a threshold, if any")
     test: bool = Field(default=False, description="a practice or self-test finding")
@@ -107,6 +130,8 @@ class Birth(Contract):
     interpreter: str
     bundles: tuple[BundleRef, ...]
     started: AwareDatetime
+    settings_revision: int = Field(default=0, ge=0, description="of the settings changed from afar")
+    settings_trial: bool = Field(default=False, description="they are not confirmed yet")
 
 
 class Health(Contract):
@@ -121,11 +146,34 @@ class Health(Contract):
     backlog: int = Field(ge=0, description="messages waiting in the outbox")
     backlog_oldest_s: float | None = None
     last_frame: AwareDatetime | None = None
+    last_result: AwareDatetime | None = Field(
+        default=None, description="when a frame last gave a result, and of which case"
+    )
+    last_case: CaseCode | None = None
     inference_ms: Milliseconds | None = Field(default=None, description="median of the last 100 frames")
     disk_free_mb: float = Field(ge=0)
     memory_mb: float = Field(ge=0)
+    disk_days: float | None = Field(
+        default=None, description="until the disk is full, as it filled over the last days"
+    )
     temperature_celsius: float | None = None
+    throttling: tuple[
+        Literal["under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"], ...
+    ] = ()
+    storage_wear_percent: float | None = Field(
+        default=None, description="used life of the eMMC, by its own count; SD cards keep none"
+    )
     load: float = Field(ge=0)
+    set_aside: int = Field(default=0, ge=0, description="messages that the broker never takes, kept here")
+    dropped: int = Field(
+        default=0, ge=0, description="events and overlays dropped by the outbox's caps, ever"
+    )
+    metered_bytes: int | None = Field(
+        default=None, description="what the metered link carried today; null without a cap"
+    )
+    refusing: bool = Field(
+        default=False, description="no new image is taken: the disk is full, read-only or failing"
+    )
     certificate_days: float | None = Field(
         default=None, description="until the certificate for the broker, or its authority, ends"
     )

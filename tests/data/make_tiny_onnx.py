@@ -20,7 +20,13 @@ CONSTANTS = {
     "classifier.weight": np.array([[-6, 0.2, 0, 0], [6, -0.2, 0.1, 0.1]]),
     "classifier.bias": np.array([5.4, -5.6]),
 }
-CONVOLUTION = {"kernel_shape": [5, 5], "strides": [4, 4], "pads": [2] * 4, "dilations": [1, 1], "group": 1}
+CONVOLUTION = {
+    "kernel_shape": [5, 5],
+    "strides": [4, 4],
+    "pads": [2, 2, 2, 2],
+    "dilations": [1, 1],
+    "group": 1,
+}
 NODES = [
     helper.make_node(
         "Conv", ["input", "features.0.weight", "features.0.bias"], ["/c"], "/features/0/Conv", **CONVOLUTION

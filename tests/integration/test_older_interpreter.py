@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_runs import tiny_run
 
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
@@ -18,6 +19,7 @@ from edge.inference.decision import decide
 from edge.inference.predictor import Predictor
 from edge.inference.tflite import TFLiteEngine
 from trainer.packaging.operators import NEWEST_VERSIONS, OLDEST, OLDEST_VERSIONS
+from trainer.recipe import recipe_names
 
 ROOT = Path(__file__).parents[2]
 OLDER = ROOT / ".venv-tflite-runtime" / "bin" / "python"
@@ -170,6 +172,38 @@ def model_with(model: bytes, operator: str, version: int) -> bytes:
     builder = flatbuffers.Builder(4096)
     builder.Finish(tree.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+@pytest.mark.slow
+def test_every_recipes_model_gives_the_same_in_the_older_interpreter(tmp_path) -> None:
+    models = {name: tiny_run(name).files["int8.tflite"] for name in recipe_names()}
+    for name, model in models.items():
+        (tmp_path / f"{name}.tflite").write_bytes(model)
+    run_older(
+        """
+import json, sys
+from pathlib import Path
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+for path in sorted(Path(sys.argv[1]).glob("*.tflite")):
+    interpreter = Interpreter(model_content=path.read_bytes())
+    interpreter.allocate_tensors()
+    (image,) = interpreter.get_input_details()
+    interpreter.set_tensor(image["index"], np.resize(np.arange(-128, 128, dtype=np.int8), image["shape"]))
+    interpreter.invoke()
+    outputs = [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
+    np.savez(path.with_suffix(".npz"), *outputs)
+print(json.dumps({}))
+""",
+        tmp_path,
+    )
+    for name, model in models.items():
+        engine = TFLiteEngine(model, interpreter="ai-edge-litert", delegates=False)
+        here = engine.run(np.resize(np.arange(-128, 128, dtype=np.int8), engine.input.shape))
+        with np.load(tmp_path / f"{name}.npz") as there:
+            assert len(there.files) == len(here), name
+            for mine, theirs in zip(here, there.values(), strict=True):
+                assert np.array_equal(mine, theirs), name
 
 
 def test_the_newer_one_is_preferred(tiny_model) -> None:

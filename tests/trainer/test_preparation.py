@@ -68,8 +68,21 @@ def test_input_is_of_the_datas_size_up_to_the_largest(
 def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(classifier: Recipe) -> None:
     wanted = classifier.model_copy(update={"steps": (), "input": InputSize(height=40, width=48, channels=3)})
     resolved = resolve(wanted, dataset_of(("a", "b")), 100, None)
-    assert resolved.steps == (Rgb(), Resize(height=40, width=48))
+    assert resolved.steps == (Rgb(), Resize(height=40, width=48, method="linear"))
     assert resolve(classifier, dataset_of(("a", "b")), 100, None).steps[0] == Grayscale()
+
+
+def test_small_images_are_enlarged_smoothly_to_the_least_side_and_large_ones_shrunk_by_area(
+    classifier: Recipe,
+) -> None:
+    wanted = classifier.model_copy(update={"input": InputSize(smallest=56)})
+    for (height, width), expected in (
+        ((28, 28), Resize(height=56, width=56, method="linear")),
+        ((28, 42), Resize(height=56, width=84, method="linear")),
+        ((64, 64), Resize(height=64, width=64, method="area")),
+        ((256, 256), Resize(height=128, width=128, method="area")),
+    ):
+        assert resolve(wanted, dataset_of(("a", "b"), height, width), 100, None).steps[-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -140,9 +153,9 @@ def test_the_background_is_what_means_that_nothing_was_found() -> None:
         resolve(recipe, masked(), 100, None)
 
 
-def test_phantom_hearts_are_outlined_and_stay_with_their_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(load_recipe("cardiac-segmentation"), seed=1)
+def test_phantom_hearts_are_outlined_and_stay_with_their_split() -> None:
+    counts = {"train": 8, "val": 4, "test": 4}
+    dataset = from_phantoms(load_recipe("cardiac-segmentation"), seed=1, counts=counts)
     assert dataset.labels == ("background", "left ventricle") and dataset.task == "segmentation"
     assert len({sample.group for sample in dataset.samples}) == 4
     shares = [float((sample.load_mask() == 1).mean()) for sample in dataset.samples]
@@ -152,6 +165,14 @@ def test_phantom_hearts_are_outlined_and_stay_with_their_split(monkeypatch: pyte
 def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
     short = resolve(classifier, dataset_of(("a", "b")), 100, epochs=3)
     assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
+
+
+def test_fewer_epochs_teach_for_fewer_too() -> None:
+    recipe = load_recipe("chest-xray-small")
+    short = resolve(recipe, dataset_of(("a", "b")), 100, epochs=recipe.training.epochs // 4)
+    assert recipe.distillation and short.distillation
+    for whole, less in zip(recipe.distillation.teachers, short.distillation.teachers, strict=True):
+        assert less.epochs == max(1, round(whole.epochs / 4))
 
 
 @pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 300), (800, 20, 45), (40_000, 64, 30)])
@@ -187,9 +208,8 @@ def test_a_general_recipe_is_named_after_the_data_a_particular_one_keeps_its_nam
     assert prepare(load_recipe("chest-xray"), data, 0, QUIET).name == "chest-xray"
 
 
-def test_phantoms_say_that_they_are(monkeypatch: pytest.MonkeyPatch, classifier: Recipe) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(classifier, seed=0)
+def test_phantoms_say_that_they_are(classifier: Recipe) -> None:
+    dataset = from_phantoms(classifier, seed=0, counts={"train": 8, "val": 4, "test": 4})
     assert dataset.splits == ("train", "val", "test")
     prepared = prepare(classifier, dataset, 0, QUIET, generated=True)
     assert "knows nothing of patients" in prepared.recipe.intended_use.statement

@@ -109,7 +109,6 @@ def importance(model: Any, pixels: NDArray[np.uint8], task: Task, seed: int) -> 
     variables = [v for layer in gates for v in layer.weights if "moving_" not in v.name]
     places = np.concatenate([channels.out[layer.name] for layer in gates]) if gates else np.empty(0, np.int64)
 
-    @tf.function(reduce_retracing=True)
     def terms(images: Any, number: Any) -> Any:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
@@ -125,10 +124,11 @@ def importance(model: Any, pixels: NDArray[np.uint8], task: Task, seed: int) -> 
             axis=0,
         )
 
+    compiled = tf.function(terms, reduce_retracing=True)
     total = np.zeros(channels.count)
     for number, images in enumerate(_batches(pixels)):
         found = np.zeros(channels.count)
-        np.add.at(found, places, np.asarray(terms(scaled(images), tf.constant(number))))
+        np.add.at(found, places, np.asarray(compiled(scaled(images), tf.constant(number))))
         total += found**2
     return [total[own] for own in channels.sets]
 

@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from trainer.compression.channels import importance, narrow
-from trainer.compression.distillation import student_plan
 from trainer.compression.pruning import prune
 from trainer.compression.qat import quantization_aware
 from trainer.history import Epoch
-from trainer.progress import Reporter
+from trainer.learning import Lesson
 from trainer.recipe import Compression
-from trainer.training import Images, Plan, fit
+from trainer.training import Plan
 
 __all__ = ["Compressor"]
 
-OnEpoch = Callable[[Epoch], None]
 Made = tuple[Any, list[Epoch]]
 
 
 class Compressor:
-    """Compresses a trained network, which teaches every stage; what one call has made, the next starts from.
+    """Compresses a trained network; what one call has made, the next starts from.
+
+    The network itself, which is never changed, teaches every stage (Hinton et al. 2015): what is wanted is
+    the same network in less, and on few images the labels would pull it elsewhere.
 
     Args:
-        model: the trained float network; it is never changed.
-        train: what the stages learn from.
-        tune: what chooses their epochs.
-        plan: of the float training.
-        reporter: shows a bar for each stage.
-        words: an epoch's figures for the bar.
+        model: the trained float network.
+        lesson: its training.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        train: Images,
-        tune: Images,
-        plan: Plan,
-        reporter: Reporter,
-        words: Callable[[Epoch], str],
-    ) -> None:
-        self.model = model
-        self.train = train
-        self.tune = tune
-        self.plan = plan
-        self.reporter = reporter
-        self.words = words
-        self._made: dict[tuple[object, ...], Made] = {}
+    def __init__(self, model: Any, lesson: Lesson) -> None:
+        self.model, self.lesson = model, lesson
+        self._made: dict[str, Made] = {}
 
     def compress(self, compression: Compression) -> Made:
         """The network that ``compression`` asks for, to be converted, with the epochs of all its stages.
@@ -59,8 +43,7 @@ class Compressor:
         network, epochs = self.model, list[Epoch]()
         for stage in self._stages(compression):
             if stage.key not in self._made:
-                with self.reporter.epochs(stage.title, stage.epochs) as bar:
-                    self._made[stage.key] = stage.make(network, _teller(bar, self.words))
+                self._made[stage.key] = stage.make(network, self.lesson, self._plan(stage), compression)
             network, own = self._made[stage.key]
             epochs += own
         return network, epochs
@@ -75,56 +58,42 @@ class Compressor:
 
     @cached_property
     def _importance(self) -> Any:
-        return importance(self.model, self.train.pixels, self.plan.task, self.plan.seed)
+        lesson = self.lesson
+        return importance(self.model, lesson.train.pixels, lesson.prepared.recipe.task, lesson.seed)
+
+    def _narrow(self, _: Any, lesson: Lesson, plan: Plan, compression: Compression) -> Made:
+        network = self.narrowed(compression.channels)
+        plan = replace(
+            plan, epochs=compression.channel_epochs, learning_rate=compression.channel_learning_rate
+        )
+        return network, lesson.fit(f"Learning with {compression.channels:.1%} of the channels", network, plan)
+
+    def _plan(self, stage: _Stage) -> Plan:
+        # The teacher's answers carry class weights, mixing and smoothing already.
+        own = {"class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
+        plan = self.lesson.plan(stage.key, teacher=self.model, head_epochs=0)
+        return replace(plan, stage=stage.name, training=plan.training.model_copy(update=own))
 
     def _stages(self, compression: Compression) -> list[_Stage]:
-        stages: list[_Stage] = []
-
-        def add(key: object, title: str, epochs: int, make: Callable[[Any, OnEpoch], Made]) -> None:
-            before = stages[-1].key if stages else ()
-            stages.append(_Stage((*before, key), title, epochs, make))
-
-        common = (self.model, self.train, self.tune, self.plan, compression)
+        wanted: list[tuple[str, object, int, Callable[..., Made]]] = []
         if compression.channels < 1:
-            title = f"Learning with {compression.channels:.0%} of the channels"
-            add(compression.channels, title, compression.channel_epochs, partial(self._narrow, compression))
+            wanted.append(("channels", compression.channels, compression.channel_epochs, self._narrow))
         if compression.sparsity and compression.pruning_epochs:
-            add(
-                ("sparsity", compression.sparsity),
-                f"Pruning {compression.sparsity:.0%} of the weights",
-                compression.pruning_epochs,
-                lambda network, on_epoch: prune(network, *common, on_epoch),
-            )
+            wanted.append(("pruning", compression.sparsity, compression.pruning_epochs, prune))
         if compression.method == "quantization-aware":
-            add(
-                compression.method,
-                "Learning to bear int8",
-                compression.quantization_epochs,
-                lambda network, on_epoch: quantization_aware(network, *common, on_epoch),
-            )
+            wanted.append(("quantization", "", compression.quantization_epochs, quantization_aware))
+        stages: list[_Stage] = []
+        for name, setting, epochs, make in wanted:
+            before = [stages[-1].key] if stages else []
+            stages.append(_Stage("-".join([*before, f"{name}{setting}"]), name, epochs, make))
         return stages
-
-    def _narrow(self, compression: Compression, _: Any, on_epoch: OnEpoch) -> Made:
-        network = self.narrowed(compression.channels)
-        plan = student_plan(
-            self.plan,
-            self.model,
-            stage="channels",
-            epochs=compression.channel_epochs,
-            learning_rate=compression.channel_learning_rate,
-        )
-        return network, fit(network, self.train, self.tune, plan, on_epoch)
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """One stage: ``key`` has the settings of all up to it, ``make`` trains it from the network before."""
+    """One stage; ``key`` tells it, with all before it, from others."""
 
-    key: tuple[object, ...]
-    title: str
+    key: str
+    name: str
     epochs: int
-    make: Callable[[Any, OnEpoch], Made]
-
-
-def _teller(bar: Callable[[int, str], None], words: Callable[[Epoch], str]) -> OnEpoch:
-    return lambda epoch: bar(epoch.epoch, words(epoch))
+    make: Callable[[Any, Lesson, Plan, Compression], Made]

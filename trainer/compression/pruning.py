@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from trainer.backend import keras, tfmot
-from trainer.compression.distillation import student_plan
 from trainer.history import Epoch
+from trainer.learning import Lesson
 from trainer.recipe import Compression
-from trainer.training import Images, Plan, fit
+from trainer.training import Plan
 
 __all__ = ["prune", "sparsity"]
 
@@ -19,16 +19,8 @@ RAMP_SHARE = 0.5
 HEADS = ("logits", "mask")
 
 
-def prune(
-    model: Any,
-    teacher: Any,
-    train: Images,
-    tune: Images,
-    plan: Plan,
-    compression: Compression,
-    on_epoch: Callable[[Epoch], None],
-) -> tuple[Any, list[Epoch]]:
-    """A pruned copy of a trained network, fine-tuned to give the answers of ``teacher``.
+def prune(model: Any, lesson: Lesson, plan: Plan, compression: Compression) -> tuple[Any, list[Epoch]]:
+    """A pruned copy of a trained network, fine-tuned to give the answers of the plan's teacher.
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
     Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
@@ -36,7 +28,7 @@ def prune(
     nothing faster.
     """
     epochs = compression.pruning_epochs
-    steps = len(train.pixels) // min(plan.training.batch_size, len(train.pixels))
+    steps = len(lesson.train.pixels) // min(plan.training.batch_size, len(lesson.train.pixels))
     ramp = max(1, round(RAMP_SHARE * epochs * steps))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.0,
@@ -57,21 +49,14 @@ def prune(
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
     student = keras.models.clone_model(pruned, clone_function=wrapped)
-    history = fit(
-        student,
-        train,
-        tune,
-        student_plan(
-            plan,
-            teacher,
-            stage="pruning",
-            epochs=epochs,
-            learning_rate=compression.pruning_learning_rate,
-            callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
-            eligible_from=min(epochs, -(-(ramp + steps) // steps)),
-        ),
-        on_epoch,
+    plan = replace(
+        plan,
+        epochs=epochs,
+        learning_rate=compression.pruning_learning_rate,
+        callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
+        eligible_from=min(epochs, -(-(ramp + steps) // steps)),
     )
+    history = lesson.fit(f"Pruning {compression.sparsity:.0%} of the weights", student, plan)
     return pruned, history
 
 

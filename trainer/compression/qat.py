@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from trainer.backend import keras, tf, tfmot
-from trainer.compression.distillation import student_plan
 from trainer.compression.pruning import sparsity
 from trainer.history import Epoch
+from trainer.learning import Lesson
 from trainer.recipe import Compression
-from trainer.training import Images, Plan, fit
+from trainer.training import Plan
 
 __all__ = ["quantization_aware"]
 
@@ -19,13 +19,7 @@ BLACK, WHITE = -1.0, 127 / 128
 
 
 def quantization_aware(
-    model: Any,
-    teacher: Any,
-    train: Images,
-    tune: Images,
-    plan: Plan,
-    compression: Compression,
-    on_epoch: Callable[[Epoch], None],
+    model: Any, lesson: Lesson, plan: Plan, compression: Compression
 ) -> tuple[Any, list[Epoch]]:
     """A copy of ``model`` whose weights have learned to give the answers of ``teacher`` after rounding.
 
@@ -43,28 +37,17 @@ def quantization_aware(
     with tfmot.quantization.keras.quantize_scope():
         student = tfmot.quantization.keras.quantize_apply(annotated, *([scheme] if scheme else []))
     _fix_input(student)
-    epochs = compression.quantization_epochs
-    history = fit(
-        student,
-        train,
-        tune,
-        student_plan(
-            plan,
-            teacher,
-            stage="quantization",
-            epochs=epochs,
-            learning_rate=compression.quantization_learning_rate,
-        ),
-        on_epoch,
+    plan = replace(
+        plan,
+        epochs=compression.quantization_epochs,
+        learning_rate=compression.quantization_learning_rate,
     )
-    wrappers = {layer.name.removeprefix("quant_"): layer for layer in student.layers}
-    for layer in copy.layers:
-        if layer.weights:
-            zeros = [tf.cast(weight == 0.0, tf.bool) for weight in layer.get_weights()]
-            learned = wrappers[layer.name].layer.get_weights()
-            layer.set_weights(
-                [tf.where(zero & pruned, 0.0, weight) for zero, weight in zip(zeros, learned, strict=True)]
-            )
+    history = lesson.fit("Learning to bear int8", student, plan)
+    # The wrappers hold the weights under the names that they had.
+    learned = {variable.name: variable for variable in student.weights}
+    for variable in copy.weights:
+        zero = (variable == 0.0) & pruned
+        variable.assign(tf.where(zero, 0.0, learned[variable.name]))
     return copy, history
 
 

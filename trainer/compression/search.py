@@ -14,10 +14,9 @@ import numpy as np
 from edge.inference.tflite import TFLiteEngine
 from trainer.budget import Budget, Found
 from trainer.compression.plan import Compressor
-from trainer.history import Epoch
 from trainer.recipe import Compression
 
-__all__ = ["Search", "search"]
+__all__ = ["search"]
 
 SHARES = (1.0, 0.75, 0.5, 0.375, 0.25, 0.125)
 """Shares of channels that are tried."""
@@ -26,34 +25,14 @@ SPARSITY = 0.5
 """Share of weights to prune where the recipe names none."""
 
 ROUNDS = 60
-TEACHING = 1.5
-"""An epoch of a student over one of the float network: the teacher runs too."""
 
-Figures = tuple[float | None, float | None]
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a search came to: the combinations tried, best first, with the settings and network of the best."""
-
-    budget: Budget
-    tried: tuple[Found, ...]
-    compression: Compression
-    network: Any
-    history: list[Epoch]
-
-    @property
-    def best(self) -> Found:
-        """The one that was taken."""
-        return self.tried[0]
+Figures = dict[str, float | None]
 
 
 @dataclass(frozen=True)
 class _Tried:
     found: Found
     compression: Compression
-    network: Any
-    history: list[Epoch]
 
 
 def search(
@@ -62,24 +41,23 @@ def search(
     budget: Budget,
     convert: Callable[[Any], bytes],
     judge: Callable[[bytes], Figures],
-    epoch_seconds: float,
-) -> Search:
-    """Try combinations of channels, sparsity and method for the budget's minutes, and take the best that fits.
+) -> tuple[tuple[Found, ...], Compression]:
+    """Try combinations of channels, sparsity and method for the budget's minutes; take the best that fits.
 
     Size and speed hang on the number of channels and not on what the weights are, so they are measured first;
     what cannot fit is not trained. Where nothing fits, the best is what exceeds the limits least.
+    Returned are the combinations tried, the one to take first, and its settings.
 
     Args:
         compressor: of the trained network.
         wanted: the recipe's settings: learning rates, epochs and how much to prune.
         budget: the limits.
         convert: a network to int8.
-        judge: AUROC and accuracy of an int8 model on the tuning part, through the device's interpreter.
-        epoch_seconds: of the float training; nothing is begun that is not expected to end in time, save
-            where nothing fits yet.
+        judge: ``auroc``, ``accuracy`` and ``dice`` of an int8 model on the tuning part, through the device's
+            interpreter.
     """
     ends = time.monotonic() + 60 * budget.minutes
-    say = compressor.reporter.say
+    say = compressor.lesson.reporter.say
     say(f"Looking for the best within {budget.in_words()}, for {budget.minutes:g} minutes")
     sizes, latencies = _measure(compressor, convert, budget)
     possible = [
@@ -89,26 +67,29 @@ def search(
         and (budget.latency is None or latencies[share] <= budget.latency)
     ]
     tried: list[_Tried] = []
+    pace = 0.0  # seconds an epoch; nothing is begun that would not end in time, unless nothing fits yet
     for compression in _combinations(wanted, possible or [min(sizes)], tried):
-        expected = TEACHING * epoch_seconds * compressor.epochs_to_go(compression)
+        epochs = compressor.epochs_to_go(compression)
         served = any(one.found.fits for one in tried) or (not possible and len(tried) > 1)
-        if served and time.monotonic() + expected > ends:
+        began = time.monotonic()
+        if served and began + pace * epochs > ends:
             continue
-        network, history = compressor.compress(compression)
+        network, _ = compressor.compress(compression)
+        if epochs:
+            pace = max(pace, (time.monotonic() - began) / epochs)
         model = convert(network)
-        auroc, accuracy = judge(model)
-        found = Found(
-            channels=compression.channels,
-            sparsity=compression.sparsity,
-            method=compression.method,
-            auroc=auroc,
-            accuracy=accuracy,
-            size=len(model),
-            transfer=len(gzip.compress(model, 9, mtime=0)),
-            latency=round(latencies[compression.channels], 4),
-        )
+        figures: dict[str, object] = {
+            "channels": compression.channels,
+            "sparsity": compression.sparsity,
+            "method": compression.method,
+            **judge(model),
+            "size": len(model),
+            "transfer": len(gzip.compress(model, 9, mtime=0)),
+            "latency": round(latencies[compression.channels], 4),
+        }
+        found = Found.model_validate(figures)
         found = found.model_copy(update={"fits": found.excess(budget) <= 1})
-        tried.append(_Tried(found, compression, network, history))
+        tried.append(_Tried(found, compression))
         say(found.in_words())
     return _concluded(budget, tried)
 
@@ -116,9 +97,9 @@ def search(
 def _measure(
     compressor: Compressor, convert: Callable[[Any], bytes], budget: Budget
 ) -> tuple[dict[float, int], dict[float, float]]:
-    """Bytes and milliseconds on the target by share of channels; shares that come to the same are left out."""
+    """Bytes and milliseconds on the target by share of channels, of equal ones the first."""
     models: dict[float, bytes] = {}
-    with compressor.reporter.bar("Measuring size and speed", len(SHARES)) as advance:
+    with compressor.lesson.reporter.bar("Measuring size and speed", len(SHARES)) as advance:
         for share in SHARES:
             model = convert(compressor.narrowed(share))
             if len(model) not in map(len, models.values()):
@@ -155,7 +136,7 @@ def _combinations(
                 yield one.compression.model_copy(update=addition)
 
 
-def _concluded(budget: Budget, tried: list[_Tried]) -> Search:
+def _concluded(budget: Budget, tried: list[_Tried]) -> tuple[tuple[Found, ...], Compression]:
     def rank(one: _Tried) -> tuple[float, float, int]:
         return max(1.0, one.found.excess(budget)), -one.found.score, one.found.transfer
 
@@ -165,7 +146,7 @@ def _concluded(budget: Budget, tried: list[_Tried]) -> Search:
         one.found.model_copy(update={"best": one is best, "front": not _beaten(one.found, founds)})
         for one in (best, *others)
     ]
-    return Search(budget, tuple(table), best.compression, best.network, best.history)
+    return tuple(table), best.compression
 
 
 def _beaten(one: Found, others: Sequence[Found]) -> bool:

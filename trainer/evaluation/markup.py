@@ -20,7 +20,6 @@ __all__ = [
     "mean_of",
     "number",
     "percent",
-    "pruning_note",
     "row",
     "section",
     "table",
@@ -114,14 +113,4 @@ def held_out_note(metrics: VariantMetrics) -> str:
         f'<p class="soft">All results here: {metrics.n} held-out images (“{escape(metrics.split)}”) that no '
         "weight, threshold or limit was fitted on, each run through the interpreter that the device runs. In "
         "brackets: 95 % bootstrap intervals.</p>"
-    )
-
-
-def pruning_note(sparsity: float) -> str:
-    """What pruning did, and what it does not do."""
-    if not sparsity:
-        return "This model is not pruned."
-    return (
-        f"{sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better on "
-        "the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8."
     )

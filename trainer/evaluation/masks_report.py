@@ -14,6 +14,7 @@ from edge.imaging.frame import Pixels
 from edge.imaging.overlay import outline_png
 from trainer.data.masks import resized
 from trainer.evaluation import plots
+from trainer.evaluation.costs import compression_costs, compression_note
 from trainer.evaluation.markup import (
     LEARNING_NOTE,
     VARIANT_TITLES,
@@ -21,7 +22,6 @@ from trainer.evaluation.markup import (
     held_out_note,
     kb,
     number,
-    pruning_note,
     row,
     section,
     table,
@@ -73,8 +73,9 @@ def _variants(story: Story) -> str:
     return section(
         "Float, pruned and int8",
         table(("Variant", "Dice", "IoU", "File", "gzip"), rows)
-        + f'<p class="soft">{pruning_note(story.sparsity)} Dice and IoU: overlap of the masks, all images\' '
-        "pixels together; the intervals come from resampling whole patients or clips.</p>",
+        + f'<p class="soft">{compression_note(story.costs)} Dice and IoU: overlap of the masks, all images\' '
+        "pixels together; the intervals come from resampling whole patients or clips.</p>"
+        + compression_costs(story.costs),
     )
 
 

@@ -126,12 +126,13 @@ def dice_drops(before: NDArray[Any], after: NDArray[Any], labels: Sequence[str],
 
     Args:
         before: Dice of each image and structure with the float model, ``[n, K]``; NaN where an image has
-            none of it.
+            none of it and none was drawn. Where only the other model draws some, that counts as 1.
         after: the same with the variant.
         labels: names of the K structures.
         seed: of the resampling.
     """
-    there = ~np.isnan(before) & ~np.isnan(after)
+    there = ~np.isnan(before) | ~np.isnan(after)
+    before, after = np.nan_to_num(before, nan=1.0), np.nan_to_num(after, nan=1.0)
 
     def measure(dice: NDArray[Any]) -> Measure:
         def figures(weights: Floats) -> Figures:

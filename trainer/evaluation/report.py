@@ -13,6 +13,7 @@ import yaml
 
 from edge.bundle.manifest import Manifest
 from trainer.evaluation import masks_report, plots
+from trainer.evaluation.costs import Costs, compression_costs, compression_note, within_budget
 from trainer.evaluation.groups import by_group
 from trainer.evaluation.markup import (
     LEARNING_NOTE,
@@ -25,7 +26,6 @@ from trainer.evaluation.markup import (
     mean_of,
     number,
     percent,
-    pruning_note,
     row,
     section,
     table,
@@ -61,7 +61,7 @@ class Story:
     variants: dict[str, Variant]
     history: list[Epoch]
     operating: Operating
-    sparsity: float
+    costs: Costs
 
     @property
     def int8(self) -> Variant:
@@ -80,6 +80,7 @@ def render(story: Story) -> str:
     sections = (
         _head(story),
         *results,
+        *([within_budget(story.costs)] if story.costs.budget else []),
         _decision(story),
         _data(story),
         _origin(story),
@@ -157,12 +158,13 @@ def _variants(story: Story) -> str:
         )
         rows.append(row(cells, chosen=name == "int8"))
     heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip", "Time")
+    note = "" if story.manifest.provenance.source else compression_note(story.costs)
     return section(
         "Float, pruned and int8",
         table(heads, rows)
-        + f'<p class="soft">{"" if story.manifest.provenance.source else pruning_note(story.sparsity)} '
-        "ECE: expected calibration error. Time: of one inference on the machine that made this report, one "
-        "thread, median; how the cart compares, 'scanwright bench' tells there.</p>",
+        + f'<p class="soft">{note} ECE: expected calibration error. Time: of one inference on the machine '
+        "that made this report, one thread, median; 'scanwright bench' tells it on a cart.</p>"
+        + compression_costs(story.costs),
     )
 
 

@@ -21,9 +21,10 @@ from edge.inference.predictor import Predictor
 from trainer.evaluation.decisions import fit_temperature
 from trainer.evaluation.masks import confusions, image_dice, overlap_intervals
 from trainer.evaluation.metrics import summarize, variant_metrics
+from trainer.evaluation.paired import Drops, dice_drops, score_drops
 from trainer.preparation import Part
 
-__all__ = ["Operating", "Variant", "judge", "operate", "run_model"]
+__all__ = ["Operating", "Variant", "drops_between", "judge", "operate", "run_model", "tuning_figures"]
 
 Floats = NDArray[np.float64]
 
@@ -76,6 +77,33 @@ def run_model(model: bytes, manifest: Manifest, part: Part) -> Iterator[Predicti
     for pixels in part.loaded.pixels:
         prediction = predictor.predict(Frame(pixels=pixels, identity="", study="", source="training"))
         yield replace(prediction, layout=layout(pixels))
+
+
+def tuning_figures(model: bytes, manifest: Manifest, tune: Part) -> dict[str, float | None]:
+    """``auroc``, ``accuracy`` and ``dice`` of a model on the tuning part, None where undefined."""
+    predictions, masks = _without_masks(run_model(model, manifest, tune))
+    scores = probabilities(np.stack([prediction.logits for prediction in predictions]), manifest)
+    figures = summarize(scores, tune.truth, manifest.labels, manifest.task, manifest.decision.negative_label)
+    dice = None
+    if masks is not None and tune.masks is not None:
+        found = image_dice(confusions(masks, tune.masks, len(tune.labels)))
+        dice = None if np.isnan(found).all() else float(np.nanmean(found))
+    return {"auroc": figures["auroc"], "accuracy": figures["accuracy"], "dice": dice}
+
+
+def drops_between(before: Variant, after: Variant, held_out: Part, manifest: Manifest, seed: int) -> Drops:
+    """What one variant lost against another on the same held-out images."""
+    if before.dice is not None and after.dice is not None:
+        return dice_drops(before.dice, after.dice, manifest.labels[1:], seed)
+    return score_drops(
+        before.probabilities,
+        after.probabilities,
+        held_out.truth,
+        manifest.labels,
+        manifest.task,
+        manifest.decision.negative_label,
+        seed,
+    )
 
 
 def judge(

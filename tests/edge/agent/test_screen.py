@@ -16,6 +16,7 @@ from edge.agent.config import ScreenConfig
 from edge.agent.screen import ScreenServer
 from edge.bundle.reasons import Reason
 from edge.errors import ScanwrightError
+from edge.mqtt.payloads import Finding
 from edge.web.catalogue import load_texts
 
 HOST = "127.0.0.1"
@@ -27,12 +28,14 @@ class Served:
     def __init__(self, folder: Path, **changes: object) -> None:
         self.filled = Filled(folder)
         self.connected = False
+        self.trouble: str | None = None
         self.server = ScreenServer(
             self.filled.store,
             make_config(folder, **changes),
             ScreenConfig(port=0),
             [BUNDLE],
             lambda: self.connected,
+            trouble=lambda: self.trouble,
         )
         self.server.start()
         self.port = int(self.server.url.rsplit(":", 1)[1].strip("/"))
@@ -120,6 +123,20 @@ def test_a_model_without_an_out_of_distribution_gate_is_named_as_such(served: Se
     assert load_texts("en")["model.no_gate"] in served.text()
 
 
+@pytest.mark.parametrize(("trouble", "words"), [("disk", "No new images"), ("metered", "data allowance")])
+def test_a_full_disk_and_a_spent_link_are_told(served: Served, trouble: str, words: str) -> None:
+    assert words not in served.text()
+    served.trouble = trouble
+    assert words in served.text()
+
+
+def test_the_site_policy_of_a_finding_is_named(served: Served) -> None:
+    served.filled.put("positive", "effusion")
+    assert "Site policy" not in served.text()
+    served.filled.put("positive", "effusion", policy="night-2026")
+    assert "Site policy" in served.text() and "night-2026" in served.text()
+
+
 def test_a_label_is_text_and_never_markup(served: Served) -> None:
     served.filled.put("positive", "<script>alert(1)</script>")
     page = served.text()
@@ -195,11 +212,13 @@ def test_a_new_finding_and_a_lost_broker_are_pushed(served: Served) -> None:
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
 
-    assert state() == {"sequence": 0, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 0, "connected": False, "waiting": 0, "trouble": None}
     served.filled.put("negative", "normal")
-    assert state() == {"sequence": 1, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": False, "waiting": 0, "trouble": None}
     served.connected = True
-    assert state() == {"sequence": 1, "connected": True, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": None}
+    served.trouble = "disk"
+    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": "disk"}
 
 
 def test_it_stops_soon_while_a_page_listens(served: Served) -> None:
@@ -234,3 +253,43 @@ def test_arabic_runs_from_right_to_left(tmp_path: Path) -> None:
         assert load_texts("ar")["reason.out_of_distribution"] in page
     finally:
         screen.close()
+
+
+def test_a_clip_shows_its_newest_ejection_fraction_on_each_of_its_frames(served: Served) -> None:
+    study = "cd" * 16
+
+    def frame(number: int, fraction: float | None, **area: float) -> Finding:
+        heart = {"label": "left ventricle", "unit": "%"}
+        reason = None if fraction is not None else "no_whole_beat"
+        frames = (1, 2) if fraction is not None else ()
+        measurements = [
+            {"name": "area", "label": "left ventricle", "value": 31.24, "unit": "cm2"},
+            {"name": "ejection_fraction", **heart, "value": fraction, "reason": reason, "frames": frames},
+        ]
+        evidence = {"ood_score": 1.0, "ood_limit": 9.0, "area": {"left ventricle": 0.1}}
+        return served.filled.put(
+            "positive",
+            "left ventricle",
+            p=0.99 if number == 0 else 0.9,
+            frame=number,
+            study=study,
+            measurements=measurements,
+            evidence=evidence,
+        )
+
+    first = frame(0, None)
+    page = served.text()
+    texts = load_texts("en")
+    assert texts["absent.no_whole_beat"] in page and texts["measure.method"] not in page
+    assert "31.2 cm²" in page
+    assert texts["image.outline"] in page and texts["image.heat"] not in page
+    # A ventricle is nothing to be suspected.
+    assert texts["decision.outlined"] in page and texts["decision.positive"] not in page
+    diastole = frame(1, None)
+    frame(2, 57.6)
+    frame(3, 58.4)
+    for path in ("/", f"/?finding={first.id}"):
+        page = served.text(path)
+        assert ">58%<" in page and texts["absent.no_whole_beat"] not in page
+        assert texts["measure.method"] in page
+    assert f'href="/?finding={diastole.id}" id="study-{study}"' in page

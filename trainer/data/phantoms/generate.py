@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from edge.imaging.frame import Pixels
 from trainer.data.phantoms import brain_mri, cardiac, chest, eeg, fracture, lung_ct, ultrasound
 from trainer.data.phantoms.geometry import Floats
+from trainer.recipe import PhantomKind
 
 __all__ = ["LABELS", "Kind", "Phantom", "Phantoms", "generate", "phantom"]
 
-Kind = Literal["chest", "ultrasound", "cardiac", "lung-ct", "brain-mri", "fracture", "eeg"]
+Kind = PhantomKind
 LABELS: dict[Kind, tuple[str, ...]] = {
     "chest": chest.LABELS,
+    "pneumonia": ("normal", "pneumonia"),
+    "covid": ("normal", "pneumonia", "covid"),
     "ultrasound": ultrasound.LABELS,
     "cardiac": cardiac.LABELS,
     "lung-ct": lung_ct.LABELS,
@@ -92,6 +95,13 @@ def _breast(finding: Any, patient: Any, exposure: Any, size: int) -> Phantom:
     return Phantom(clip.frames[0], clip.masks[0])
 
 
+def _pneumonia(finding: str, patient: Any, exposure: Any, size: int) -> Phantom:
+    """What most call pneumonia is a consolidation of one lung."""
+    shown: dict[str, chest.Finding] = {"normal": "normal", "pneumonia": "consolidation", "covid": "covid"}
+    shot = chest.radiograph(shown[finding], patient, exposure, size)
+    return Phantom(shot.pixels, np.minimum(shot.mask, LABELS["covid"].index(finding)).astype(np.uint8))
+
+
 def _heart(finding: Any, patient: Any, exposure: Any, size: int) -> Phantom:
     """End-diastole in red and blue, end-systole in green: what does not move is gray."""
     beat = cardiac.phases(finding, patient, exposure, size)
@@ -114,6 +124,8 @@ def _plain(make: Callable[..., Any]) -> Callable[..., Phantom]:
 
 _MAKERS: dict[Kind, Callable[..., Phantom]] = {
     "chest": _plain(chest.radiograph),
+    "pneumonia": _pneumonia,
+    "covid": _pneumonia,
     "ultrasound": _breast,
     "cardiac": _heart,
     "lung-ct": _slice,

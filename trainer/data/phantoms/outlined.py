@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,14 +30,17 @@ class Outlined:
     labels: tuple[str, ...]
 
 
-def outlined(kind: Kind | Literal["cardiac"], n: int, seed: int, size: int = 128) -> Outlined:
+def outlined(
+    kind: Kind, n: int, seed: int, size: int = 128, advance: Callable[[], object] = lambda: None
+) -> Outlined:
     """``n`` images with masks; the same arguments give the same images, different seeds share none.
 
     Hearts are frames of clips, of normal and reduced ejection fraction in turn, the left ventricle's cavity
-    outlined; other kinds are stills of a person each, with what was found in them outlined.
+    outlined; other kinds are stills of a person each, with what was found in them outlined. ``advance`` is
+    called after each image.
     """
     if kind != "cardiac":
-        stills = generate(kind, n, seed, size)
+        stills = generate(kind, n, seed, size, advance)
         return Outlined(stills.images, stills.masks, np.arange(n), stills.labels)
     patient = np.arange(n) // FRAMES
     hearts = []
@@ -45,5 +48,7 @@ def outlined(kind: Kind | Literal["cardiac"], n: int, seed: int, size: int = 128
         finding = cardiac.LABELS[number % len(cardiac.LABELS)]
         heart, exposure = seeds.spawn(2)
         hearts.append(cardiac.clip(finding, heart, exposure, size, FRAMES, FRAME_MS))
+        for _ in range(FRAMES):
+            advance()
     images = np.concatenate([heart.frames for heart in hearts])[:n]
     return Outlined(images, np.concatenate([heart.masks for heart in hearts])[:n], patient, VENTRICLE)

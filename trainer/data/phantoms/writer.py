@@ -24,6 +24,8 @@ __all__ = ["OBJECTS", "write_multilabel", "write_phantoms"]
 
 OBJECTS: dict[Kind, tuple[Modality, BodyPart]] = {
     "chest": ("DX", "CHEST"),
+    "pneumonia": ("DX", "CHEST"),
+    "covid": ("DX", "CHEST"),
     "ultrasound": ("US", "BREAST"),
     "cardiac": ("US", "HEART"),
     "lung-ct": ("CT", "CHEST"),

@@ -1,0 +1,29 @@
+"""A training of each shipped recipe so small that it proves only that everything fits together."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from rich.console import Console
+
+from trainer.pipeline import Result, train
+from trainer.preparation import from_phantoms, prepare
+from trainer.progress import Reporter
+from trainer.recipe import load_recipe
+
+__all__ = ["tiny_run"]
+
+COUNTS = {"train": 20, "val": 10, "test": 10}
+EPOCHS = 1
+
+
+@cache
+def tiny_run(name: str) -> Result:
+    """What a training of the recipe ``name`` on forty phantoms makes; the same object when asked again."""
+    recipe = load_recipe(name)
+    # Pruning takes as long again, and has tests of its own.
+    compression = recipe.compression.model_copy(update={"sparsity": 0.0})
+    recipe = recipe.model_copy(update={"compression": compression})
+    reporter = Reporter(Console(quiet=True))
+    dataset = from_phantoms(recipe, seed=0, counts=COUNTS)
+    return train(prepare(recipe, dataset, 0, reporter, epochs=EPOCHS, generated=True), 0, reporter)
