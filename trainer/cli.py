@@ -108,6 +108,10 @@ def train(
         reporter.say(f"{count} files cannot be read and are left out; first: {first}")
     if prepared.leaks.count:
         reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
+    if prepared.leaks.near:
+        reporter.say(
+            f"{prepared.leaks.near} images look the same as one of an earlier part; the report names some"
+        )
     counts = ", ".join(f"{len(part.pixels)} {part.name}" for part in prepared.parts)
     height, width, _ = prepared.input_shape
     reporter.say(f"{counts} images of {', '.join(prepared.labels)}, as {height} x {width} pixels")

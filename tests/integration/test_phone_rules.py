@@ -112,10 +112,9 @@ def test_decisions_pass_the_published_vectors(page: Any) -> None:
         """async (vectors) => {
           const { check } = await import('/src/quality.js');
           const { decide } = await import('/src/decision.js');
-          return vectors.map((vector) => {
-            const { task, labels, decision, quality, measures, logits, embedding, layout, ood } = vector;
+          return vectors.map(({ quality, measures, logits, embedding, layout, ood, ...manifest }) => {
             const reasons = 'side' in measures ? check(measures, quality) : [];
-            return decide({ logits, embedding, layout, reasons }, { task, labels, decision }, ood);
+            return decide({ logits, embedding, layout, reasons }, manifest, ood);
           });
         }""",
         DECISIONS["decisions"],

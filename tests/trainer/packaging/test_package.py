@@ -201,6 +201,23 @@ def test_the_bill_of_materials_lists_model_members_and_tools(run, tmp_path) -> N
     assert [(c["name"], c["version"]) for c in bill["components"]] == [("tensorflow", "2.21.0")]
 
 
+def test_the_bill_of_materials_fits_the_published_schema(run, tmp_path) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    check = JsonStrictValidator(SchemaVersion.V1_5)
+    draft = json.loads((run / "manifest.json").read_text())
+    draft["provenance"]["training_data"] = {"count": 1, "hashes": "AAAAAAAA"}
+    draft["provenance"]["source"] = {"format": "onnx", "sha256": "0" * 64, "notes": ["Softmax taken off."]}
+    for number in range(2):
+        bundle = open_bundle(package(run, "raspberry-pi-5", tmp_path / str(number)))
+        text = bundle.member("sbom.cdx.json").decode()
+        assert check.validate_str(text) is None
+        assert ("pedigree" in text) == bool(number)
+        (run / "manifest.json").write_text(json.dumps(draft))
+    assert check.validate_str(text.replace('"machine-learning-model"', '"magic"', 1)) is not None
+
+
 def test_the_command_says_what_it_wrote_and_how_to_run_it(run, tmp_path) -> None:
     result = CliRunner().invoke(command, [str(run), "--target", "raspberry-pi-5", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
