@@ -112,18 +112,18 @@ class Results:
         headers = list(self._headers(study))
         for bundle in self._bundles:
             found = [pair for header in headers if (pair := self._best(bundle, header))]
-            evidence = [Evidence(stored.finding, header) for stored, header in found]
+            evidence = [one for _, one in found]
             if evidence and "report" in self._kinds:
                 yield report(
                     evidence, self._document(study, bundle, "report", closings), self._uid("device", "")
                 )
             positive = [pair for pair in found if pair[0].finding["decision"] == "positive"]
             if positive and "capture" in self._kinds:
-                best, header = max(positive, key=lambda pair: _rank(pair[0]))
+                best, one = max(positive, key=lambda pair: _rank(pair[0]))
                 if best.overlay:
                     pixels = cv2.imdecode(np.frombuffer(best.overlay, np.uint8), cv2.IMREAD_COLOR_RGB)
                     document = self._document(study, bundle, "capture", closings)
-                    yield capture(Evidence(best.finding, header), np.asarray(pixels, np.uint8), document)
+                    yield capture(one, np.asarray(pixels, np.uint8), document)
 
     def _headers(self, study: str) -> Iterator[Dataset]:
         """Of the study's originals, one of each instance."""
@@ -138,13 +138,19 @@ class Results:
                 seen.add(header.SOPInstanceUID)
                 yield header
 
-    def _best(self, bundle: BundleRef, header: Dataset) -> tuple[StoredFinding, Dataset] | None:
-        """What a bundle found in an image: of several frames the most probable."""
+    def _best(self, bundle: BundleRef, header: Dataset) -> tuple[StoredFinding, Evidence] | None:
+        """What a bundle found in an image: of several frames the most probable, and what all came to."""
         frames = range(int(header.get("NumberOfFrames") or 1))
         names = (f"sop:{header.SOPInstanceUID}#{frame}" for frame in frames)
         ids = (self._identity.finding(bundle.name, bundle.version, name) for name in names)
         stored = [found for id_ in ids if (found := self._store.get(id_)) and not found.finding["test"]]
-        return (max(stored, key=_rank), header) if stored else None
+        if not stored:
+            return None
+        best, last = max(stored, key=_rank), stored[-1]
+        # Areas are a frame's own; volumes and their ratio are of the clip up to its last frame.
+        measured = [one for one in best.finding.get("measurements", ()) if one["name"] == "area"]
+        measured += [one for one in last.finding.get("measurements", ()) if one["name"] != "area"]
+        return best, Evidence({**best.finding, "measurements": measured}, header)
 
     def _document(self, study: str, bundle: BundleRef, kind: str, closings: int) -> Document:
         series = f"{kind}:{study}:{bundle.name}:{bundle.version}"
