@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from edge.imaging.dicom import DAMAGE
 from edge.mqtt.payloads import BundleRef
 
 __all__ = ["Results"]
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 _BACK_OFF_S = (5.0, 300.0)
@@ -83,7 +86,11 @@ class Results:
                 wait = min(2 * wait, _BACK_OFF_S[1])
 
     def _send(self, study: str, case_code: str, closings: int) -> None:
-        documents = list(self._documents(study, closings))
+        try:
+            documents = list(self._documents(study, closings))
+        except DAMAGE as error:  # a header that no document can be made from
+            documents = []
+            log.warning("no result of a study could be made", extra={"error": type(error).__name__})
         for document in documents:
             try:
                 self._archive.store(document)
@@ -96,7 +103,7 @@ class Results:
                 said = f"the results of case {case_code} are in archive {self._archive.title}"
                 self._tell("info", "results_sent", said, study, len(documents))
             elif self._cases.of(study):
-                said = f"the results of case {case_code} cannot be sent: its images are no longer here"
+                said = f"the results of case {case_code} cannot be sent: its images are not here, or unfit"
                 self._tell("warning", "results_not_sent", said, study, 0)
 
         def write(connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
+from pydicom.uid import UltrasoundImageStorage
 
 from edge.agent.documents import SCHEME, Document, Evidence, capture, complete, report
 
@@ -31,13 +32,7 @@ _FINDING: dict[str, Any] = {
     "measurements": [
         {"name": "area", "label": "ventricle", "value": 12.5, "unit": "cm2", "reason": None},
         {"name": "ejection_fraction", "label": "ventricle", "value": 61.0, "unit": "%", "reason": None},
-        {
-            "name": "end_systolic_volume",
-            "label": "ventricle",
-            "value": None,
-            "unit": "mL",
-            "reason": "too_short",
-        },
+        {"name": "end_systolic_volume", "label": "ventricle", "value": None, "unit": "mL", "reason": "short"},
     ],
 }
 _REFUSED = _FINDING | {
@@ -77,11 +72,8 @@ def items(container: Dataset) -> dict[tuple[str, str], list[Dataset]]:
 
 def test_a_report_says_what_was_found_measured_and_refused(tmp_path: Path) -> None:
     image = header("examples_ybr_color.dcm")
-    made = written(
-        report(
-            [Evidence(_FINDING, image), Evidence(_REFUSED, image)], Document("2.25.1", "2.25.2", 1), "2.25.3"
-        )
-    )
+    evidence = [Evidence(_FINDING, image), Evidence(_REFUSED, image)]
+    made = written(report(evidence, Document("2.25.1", "2.25.2", 1), "2.25.3"))
     assert (made.SOPInstanceUID, made.SeriesInstanceUID) == ("2.25.2", "2.25.1")
     assert (made.PatientName, made.StudyInstanceUID) == (image.PatientName, image.StudyInstanceUID)
     assert "not a diagnosis" in made.SeriesDescription
@@ -96,7 +88,7 @@ def test_a_report_says_what_was_found_measured_and_refused(tmp_path: Path) -> No
     value = fraction.MeasuredValueSequence[0]
     assert (float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue) == (61.0, "%")
     (volume,) = said["LN", "8823-5"]
-    assert volume.ConceptCodeSequence[0].CodeMeaning == "Too short"
+    assert volume.ConceptCodeSequence[0].CodeMeaning == "Short"
     frames = [item.ReferencedSOPSequence[0].ReferencedFrameNumber for item in said["DCM", "121112"]]
     assert frames == [4, 4]
     if shutil.which("dsrdump"):
@@ -118,8 +110,8 @@ def test_a_capture_is_the_picture_with_a_line_below(capfd: pytest.CaptureFixture
 
 def test_headers_without_what_all_objects_have_are_filled_or_left() -> None:
     bare = Dataset()
-    for name in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"):
-        setattr(bare, name, "1.2.3")
+    bare.SOPClassUID = UltrasoundImageStorage
+    bare.SOPInstanceUID = bare.StudyInstanceUID = "1.2.3"
     assert complete(bare) is None
     bare.SeriesInstanceUID, bare.Modality = "1.2.4", "US"
     filled = complete(bare)
