@@ -30,6 +30,7 @@ FILES = {"agent.yaml": AgentConfig, "recipe.yaml": Recipe, "SITE.yaml": Site}
 OUTSIDE = {
     ".",
     "docker",
+    "export",
     "install",
     "mkdir",
     "mosquitto_sub",

@@ -8,7 +8,7 @@ from typing import Any
 from trainer.backend import tf
 from trainer.recipe import Augmentation
 
-__all__ = ["augment", "mixup", "scaled", "transforms"]
+__all__ = ["augment", "mixup", "move_masks", "scaled", "transforms"]
 
 
 def scaled(pixels: Any) -> Any:
@@ -29,9 +29,13 @@ def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
     """
     draw = _Draws(pixels, seed)
     x = tf.cast(pixels, tf.float32)
-    if _moves(spec):
+    if _moves(spec):  # first: move_masks() draws the same
         x = _move(x, spec, draw)
     x = x / 255.0
+    if spec.blur:
+        x = _blur(x, spec.blur, draw)
+    if spec.exposure:
+        x = _expose(x, spec.exposure, draw)
     if spec.gamma:
         x = tf.pow(x, tf.exp(draw.image(math.log1p(spec.gamma))))
     if spec.contrast:
@@ -39,6 +43,12 @@ def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
         x = (x - mean) * tf.exp(draw.image(math.log1p(spec.contrast))) + mean
     if spec.brightness:
         x = x + draw.image(spec.brightness)
+    if spec.grid:
+        x = x * (1.0 + _lines(x, spec.grid, draw))
+    if spec.gain:
+        x = x * tf.exp(_along_depth(x, math.log1p(spec.gain), draw))
+    if spec.shadow:
+        x = x * (1.0 - _shadow(x, spec.shadow, draw))
     if spec.speckle:
         x = x * (1.0 + draw.noise(spec.speckle))
     if spec.noise:
@@ -47,6 +57,17 @@ def augment(pixels: Any, spec: Augmentation, seed: Any) -> Any:
     if spec.erase:
         x = _erase(x, spec.erase, draw)
     return x * 255.0
+
+
+def move_masks(masks: Any, spec: Augmentation, seed: Any) -> Any:
+    """Masks moved as :func:`augment` moves the images of the same ``seed``; nothing else changes a mask.
+
+    ``masks`` is uint8 ``[n, H, W]`` of class indices, and so is the result, of the nearest pixel's class.
+    """
+    if not _moves(spec):
+        return masks
+    x = tf.cast(masks[..., tf.newaxis], tf.float32)
+    return tf.cast(_move(x, spec, _Draws(x, seed), "NEAREST")[..., 0], tf.uint8)
 
 
 def mixup(images: Any, targets: Any, alpha: float, seed: Any) -> tuple[Any, Any]:
@@ -74,13 +95,14 @@ class _Draws:
         self.seed = tf.cast(seed, tf.int64)
         self.calls = 0
 
-    def _next(self) -> Any:
+    def next(self) -> Any:
+        """A seed ``[2]`` that nothing else is drawn with."""
         self.calls += 1
         return self.seed + self.calls * 1_000_003
 
     def uniform(self, largest: float) -> Any:
         """``[n]`` in -largest..largest."""
-        return tf.random.stateless_uniform([self.count], self._next(), -largest, largest)
+        return tf.random.stateless_uniform([self.count], self.next(), -largest, largest)
 
     def image(self, largest: float) -> Any:
         """``[n, 1, 1, 1]`` in -largest..largest."""
@@ -92,7 +114,7 @@ class _Draws:
 
     def noise(self, largest: float) -> Any:
         """``[n, H, W, C]``, normal; each image draws its standard deviation in 0..largest."""
-        return tf.random.stateless_normal(self.shape, self._next()) * tf.abs(self.image(largest))
+        return tf.random.stateless_normal(self.shape, self.next()) * tf.abs(self.image(largest))
 
 
 def _moves(spec: Augmentation) -> bool:
@@ -101,7 +123,7 @@ def _moves(spec: Augmentation) -> bool:
     )
 
 
-def _move(x: Any, spec: Augmentation, draw: _Draws) -> Any:
+def _move(x: Any, spec: Augmentation, draw: _Draws, interpolation: str = "BILINEAR") -> Any:
     height, width = x.shape[1], x.shape[2]
     ones = tf.ones([draw.count])
     matrices = transforms(
@@ -118,7 +140,7 @@ def _move(x: Any, spec: Augmentation, draw: _Draws) -> Any:
         transforms=matrices,
         output_shape=[height, width],
         fill_value=0.0,
-        interpolation="BILINEAR",
+        interpolation=interpolation,
         fill_mode="NEAREST",
     )
 
@@ -149,6 +171,58 @@ def transforms(
         ],
         axis=1,
     )
+
+
+def _expose(x: Any, largest: float, draw: _Draws) -> Any:
+    """Another dose: brighter or darker by up to ``1 + largest`` times, and the fewer quanta the more noise.
+
+    The standard deviation of quantum noise goes with the root of the signal; at the usual dose it is taken to
+    be 1 % of full range at white.
+    """
+    dose = tf.exp(draw.image(math.log1p(largest)))
+    noise = tf.random.stateless_normal(draw.shape, draw.next()) * 0.01
+    return x * dose + noise * tf.sqrt(tf.maximum(x, 0.0) / dose)
+
+
+def _blur(x: Any, largest: float, draw: _Draws) -> Any:
+    """Each image blended with itself under a Gaussian of ``largest`` pixels: from sharp to that."""
+    radius = max(1, math.ceil(2 * largest))
+    weights = tf.exp(-0.5 * (tf.range(-radius, radius + 1, dtype=tf.float32) / largest) ** 2)
+    weights /= tf.reduce_sum(weights)
+    channels = x.shape[-1]
+    blurred = tf.pad(x, [[0, 0], [radius, radius], [radius, radius], [0, 0]], "SYMMETRIC")
+    for shape in ((-1, 1, 1, 1), (1, -1, 1, 1)):
+        kernel = tf.tile(tf.reshape(weights, shape), [1, 1, channels, 1])
+        blurred = tf.nn.depthwise_conv2d(blurred, kernel, [1, 1, 1, 1], "VALID")
+    share = tf.abs(draw.image(1.0))
+    return x + share * (blurred - x)
+
+
+def _lines(x: Any, largest: float, draw: _Draws) -> Any:
+    """Parallel lines of 2 to 6 pixels' period, along the rows or along the columns: a grid seen."""
+    frequency = 2.0 * math.pi / (4.0 + 2.0 * draw.image(1.0))
+    rows = tf.range(x.shape[1], dtype=tf.float32)[None, :, None, None]
+    columns = tf.range(x.shape[2], dtype=tf.float32)[None, None, :, None]
+    across = tf.where(draw.image(1.0) < 0.0, rows, columns)
+    return tf.abs(draw.image(largest)) * tf.sin(frequency * across + draw.image(math.pi))
+
+
+def _along_depth(x: Any, largest: float, draw: _Draws) -> Any:
+    """``[n, H, 1, 1]``: a smooth error of time-gain compensation, from four values down the image."""
+    points = tf.stack([draw.uniform(largest) for _ in range(4)], axis=1)[:, :, None, None]
+    return tf.image.resize(points, (x.shape[1], 1), "bicubic")
+
+
+def _shadow(x: Any, largest: float, draw: _Draws) -> Any:
+    """Attenuation 0..1 of half the images: from some depth on, in a band with soft edges, as behind bone, gas
+    or a lifted edge of the probe."""
+    rows = tf.linspace(0.0, 1.0, x.shape[1])[None, :, None, None]
+    columns = tf.linspace(-0.5, 0.5, x.shape[2])[None, None, :, None]
+    half = tf.abs(draw.image(largest)) / 2.0 + 1e-3
+    band = tf.sigmoid((half - tf.abs(columns - draw.image(0.5))) * 40.0)
+    below = tf.sigmoid((rows - tf.abs(draw.image(0.8))) * 20.0)
+    cast = tf.where(draw.image(1.0) < 0.0, 0.0, 0.3 + 0.6 * tf.abs(draw.image(1.0)))
+    return band * below * cast
 
 
 def _erase(x: Any, largest: float, draw: _Draws) -> Any:

@@ -42,6 +42,7 @@ with quiet():
     import tensorflow_model_optimization as tfmot
     import tf_keras as keras
 
-    tf.config.list_logical_devices()  # looks for accelerators, which logs too
+    if "TF_CONFIG" not in os.environ:  # several machines must be joined before any device is looked for
+        tf.config.list_logical_devices()  # looks for accelerators, which logs too
 
 tf.get_logger().setLevel("ERROR")

@@ -2,275 +2,121 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
-from edge import __version__
-from edge.bundle.manifest import (
-    Calibration,
-    Decision,
-    Manifest,
-    OutOfDistribution,
-    Provenance,
-    QualityLimits,
-    Runtime,
-)
-from edge.errors import BadInputError, ScanwrightError
-from edge.imaging.fingerprint import encode_hashes
-from edge.imaging.quality import fit_limits
-from edge.inference import ood
-from edge.inference.decision import probabilities
-from edge.inference.prediction import Prediction
-from trainer.backend import keras
-from trainer.compression.pruning import prune, sparsity
+from edge.bundle.manifest import Manifest, Provenance
+from trainer.budget import Budget, Found
+from trainer.compression.plan import Compressor
+from trainer.compression.pruning import sparsity
 from trainer.compression.quantization import calibration_images, describe, to_float, to_int8
-from trainer.evaluation.decisions import fit_thresholds
-from trainer.evaluation.report import Story, render
-from trainer.evaluation.variants import Variant, judge, operate, run_model
-from trainer.history import Epoch
-from trainer.models import build
+from trainer.compression.search import search
+from trainer.evaluation.costs import Costs
+from trainer.evaluation.layers import layer_errors
+from trainer.evaluation.variants import Variant, tuning_figures
+from trainer.finishing import draft, finish, learned_from, to_json, tools
+from trainer.learning import Lesson, learn
 from trainer.preparation import Prepared
 from trainer.progress import Reporter
-from trainer.training import Images, Plan, fit
 
 __all__ = ["Result", "train"]
-
-UNASSIGNED = "unassigned"
-FIRST_VERSION = "0.1.0"
-MOST_EMBEDDINGS = 2000
-"""Training images that the out-of-distribution model is fitted on; more of them change little."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training made: the RUN's files by name, and the variants ("float", "pruned", "int8")."""
+    """What a training made: the RUN's files by name, and the variants ("float", "pruned", "int8").
+
+    ``tried`` has what a search within a budget tried, the one that was taken first.
+    """
 
     files: dict[str, bytes]
     variants: dict[str, Variant]
+    tried: tuple[Found, ...] = ()
 
 
-@dataclass
-class _Trained:
-    """Networks of one training, with how they came about."""
-
-    model: Any
-    pruned: Any | None
-    history: list[Epoch]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-
-def train(prepared: Prepared, seed: int, reporter: Reporter) -> Result:
+def train(
+    prepared: Prepared,
+    seed: int,
+    reporter: Reporter,
+    kept: Path | None = None,
+    strategy: Any = None,
+    budget: Budget | None = None,
+) -> Result:
     """Train, compress, judge and report, in memory; the same data and ``seed`` give the same network.
+
+    In the folder ``kept``, if given, is what a training that was killed goes on from. Under a ``strategy`` of
+    :mod:`trainer.distribution` float networks are trained by all its replicas. With a ``budget`` a search
+    takes the place of the recipe's compression; what its minutes suffice for hangs on the machine.
 
     Raises:
         ScanwrightError: the network did not learn anything that tells images apart, or conversion failed.
     """
-    keras.utils.set_random_seed(seed)
-    trained = _networks(prepared, seed, reporter)
-    with _timed(trained.seconds, "export"):
-        reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
-        train_images = Images(prepared.train.pixels, prepared.train.targets)
-        images, calibration = calibration_images(
-            train_images, prepared.recipe.compression.calibration_images, seed
-        )
-        final = trained.model if trained.pruned is None else trained.pruned
-        models = {"float": to_float(trained.model)}
-        if trained.pruned is not None:
-            models["pruned"] = to_float(trained.pruned)
-        models["int8"] = to_int8(final, images)
-    with _timed(trained.seconds, "judging"):
-        judged = {
-            name: judge(
-                f"{name}.tflite",
-                model,
-                _draft(prepared, seed, model, calibration),
-                prepared.tune,
-                prepared.held_out,
-                seed,
+    lesson = Lesson(prepared, seed, reporter, kept, strategy)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "training"):
+        model, history = learn(lesson)
+    wanted = prepared.recipe.compression
+    images, calibration = calibration_images(lesson.train, wanted.calibration_images, seed)
+    provenance = Provenance(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        recipe=prepared.recipe.model_dump(mode="json"),
+        seed=seed,
+        training_data=learned_from(prepared),
+        calibration=calibration,
+        tools=tools("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy", "ai-edge-litert"),
+    )
+
+    def drafted(file: bytes) -> Manifest:
+        return draft(prepared, *describe(file), provenance)
+
+    compressor, tried = Compressor(model, lesson), tuple[Found, ...]()
+    with _timed(seconds, "compression"):
+        if budget is not None:
+            tried, wanted = search(
+                compressor,
+                wanted,
+                budget,
+                lambda network: to_int8(network, images),
+                lambda int8: tuning_figures(int8, drafted(int8), prepared.tune),
             )
-            for name, model in models.items()
-        }
-        variants = {name: variant for name, (variant, _) in judged.items()}
-        manifest, gate = _decide(
-            _draft(prepared, seed, models["int8"], calibration), variants, judged["int8"][1], prepared
+            prepared = replace(prepared, recipe=prepared.recipe.model_copy(update={"compression": wanted}))
+            provenance = provenance.model_copy(update={"recipe": prepared.recipe.model_dump(mode="json")})
+        final, epochs = compressor.compress(wanted)
+        history += epochs
+    with _timed(seconds, "export"):
+        reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
+        models = {"float": to_float(model)}
+        if wanted.channels < 1 or wanted.sparsity:
+            models["pruned"] = to_float(final)
+        models["int8"] = to_int8(final, images)
+        layers = layer_errors(to_float(final), models["int8"], prepared.tune.pixels)
+    keras_file = _saved(model)
+    with _timed(seconds, "judging"):
+        finished = finish(
+            prepared,
+            models,
+            {name: drafted(file) for name, file in models.items()},
+            seed,
+            history=history,
+            costs=Costs(wanted, sparsity(final), layers=layers, budget=budget, tried=tried),
+            keras_bytes=len(keras_file),
         )
-        operating = operate(variants["int8"].predictions, manifest, gate, prepared.held_out)
-    story = Story(prepared, manifest, variants, trained.history, operating, sparsity(final))
-    files = {f"{name}.tflite": model for name, model in models.items()}
-    files["float.keras"] = _saved(trained.model)
-    files["ood.npz"] = gate.to_npz()
+    files = {**finished.files, "float.keras": keras_file}
     files["recipe.yaml"] = yaml.safe_dump(
         prepared.recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True
     ).encode()
-    files["history.json"] = _json(
-        {"schema_version": 1, "epochs": [asdict(e) for e in trained.history], "seconds": trained.seconds}
+    files["history.json"] = to_json(
+        {"schema_version": 1, "epochs": [asdict(e) for e in history], "seconds": seconds}
     )
-    files["metrics.json"] = _json(_metrics(story, seed, len(files["float.keras"])))
-    files["manifest.json"] = manifest.model_dump_json(indent=2).encode()
-    files["report.html"] = render(story).encode()
-    return Result(files, variants)
-
-
-def _networks(prepared: Prepared, seed: int, reporter: Reporter) -> _Trained:
-    recipe = prepared.recipe
-    train_images = Images(prepared.train.pixels, prepared.train.targets)
-    tune_images = Images(prepared.tune.pixels, prepared.tune.targets)
-    plan = Plan(
-        stage="float",
-        task=recipe.task,
-        training=recipe.training,
-        augmentation=recipe.augmentation,
-        seed=seed,
-        epochs=recipe.training.epochs,
-        learning_rate=recipe.training.learning_rate,
-    )
-    model = build(recipe.model, prepared.input_shape, len(prepared.labels))
-    if len(model.outputs) > 1:
-        raise BadInputError(
-            f"model.kind: the network '{recipe.model.kind}' draws masks; this version trains classifiers only"
-        )
-    trained = _Trained(model, None, [])
-    with _timed(trained.seconds, "training"), reporter.epochs("Training", plan.epochs) as after:
-        trained.history += fit(model, train_images, tune_images, plan, lambda e: after(e.epoch, _words(e)))
-    compression = recipe.compression
-    if compression.sparsity and compression.pruning_epochs:
-        with (
-            _timed(trained.seconds, "pruning"),
-            reporter.epochs("Pruning", compression.pruning_epochs) as after,
-        ):
-            trained.pruned, history = prune(
-                model, train_images, tune_images, plan, compression, lambda e: after(e.epoch, _words(e))
-            )
-        trained.history += history
-    return trained
-
-
-def _decide(
-    draft: Manifest, variants: dict[str, Variant], tuning: list[Prediction], prepared: Prepared
-) -> tuple[Manifest, ood.OodModel]:
-    """The manifest with its decisions, fitted through the int8 model on images that are not held out."""
-    recipe = prepared.recipe
-    seen = prepared.train.every(-(-len(prepared.train.pixels) // MOST_EMBEDDINGS))
-    try:
-        gate = ood.fit(
-            _embeddings(run_model(variants["int8"].model, draft, seen)),
-            _embeddings(tuning),
-            recipe.decision.rejection,
-        )
-    except ValueError as error:
-        raise ScanwrightError(
-            f"the network gives every image the same embedding ({error}): it learned nothing; train for "
-            "longer, with a smaller learning rate or on more images"
-        ) from error
-    temperature = variants["int8"].temperature
-    decision = draft.decision.model_copy(update={"temperature": temperature})
-    scores = probabilities(
-        np.stack([p.logits for p in tuning]), draft.model_copy(update={"decision": decision})
-    )
-    decision = Decision(
-        temperature=temperature,
-        negative_label=recipe.negative_label,
-        thresholds=fit_thresholds(
-            scores,
-            prepared.tune.targets,
-            prepared.labels,
-            recipe.negative_label,
-            recipe.task,
-            recipe.decision.sensitivity,
-        ),
-        target_sensitivity=recipe.decision.sensitivity,
-        abstain_below=recipe.decision.abstain_below,
-        ood=OutOfDistribution(limit=gate.limit, rejection=recipe.decision.rejection),
-    )
-    measures = prepared.train.loaded.measures + prepared.tune.loaded.measures
-    changes = {
-        "decision": decision,
-        "quality": fit_limits(measures, recipe.decision.rejection),
-        "metrics": {name: variant.metrics for name, variant in variants.items()},
-    }
-    return Manifest.model_validate(dict(draft) | changes), gate
-
-
-def _draft(prepared: Prepared, seed: int, model: bytes, calibration: Calibration) -> Manifest:
-    """The manifest of a model before anything was fitted."""
-    recipe = prepared.recipe
-    spec, outputs = describe(model)
-    learned_from = [*prepared.train.loaded.hashes, *prepared.tune.loaded.hashes]
-    return Manifest(
-        name=prepared.name,
-        version=FIRST_VERSION,
-        intended_use=recipe.intended_use,
-        task=recipe.task,
-        labels=prepared.labels,
-        input=spec,
-        steps=prepared.steps,
-        outputs=outputs,
-        decision=Decision(negative_label=recipe.negative_label, thresholds={}),
-        quality=QualityLimits(),
-        runtime=Runtime(operators=(), min_version=""),
-        target=UNASSIGNED,
-        provenance=Provenance(
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            recipe=recipe.model_dump(mode="json"),
-            seed=seed,
-            training_data=encode_hashes(learned_from),
-            calibration=calibration,
-            tools=_tools(),
-        ),
-    )
-
-
-def _metrics(story: Story, seed: int, keras_bytes: int) -> dict[str, Any]:
-    prepared = story.prepared
-    return {
-        "schema_version": 1,
-        "split": prepared.held_out.name,
-        "seed": seed,
-        "labels": prepared.labels,
-        "task": prepared.recipe.task,
-        "variants": {
-            name: variant.metrics.model_dump(mode="json")
-            | {
-                "file": variant.file,
-                "file_bytes": len(variant.model),
-                "gzip_bytes": variant.gzip_bytes,
-                "temperature": variant.temperature,
-            }
-            | {key: variant.summary[key] for key in ("balanced_accuracy", "f1", "confusion")}
-            for name, variant in story.variants.items()
-        },
-        "keras_bytes": keras_bytes,
-        "sparsity": story.sparsity,
-        "operating": asdict(story.operating),
-        "data": {
-            "generated": prepared.generated,
-            "counts": {part.name: part.counts for part in prepared.parts},
-            "duplicates_across_splits": asdict(prepared.leaks),
-            "unreadable": prepared.unreadable,
-        },
-    }
-
-
-def _embeddings(predictions: list[Prediction]) -> Any:
-    return np.stack([prediction.embedding for prediction in predictions if prediction.embedding is not None])
-
-
-def _words(epoch: Epoch) -> str:
-    auroc = "" if epoch.tune_auroc is None else f"  AUROC {epoch.tune_auroc:.3f}"
-    tuning = f"loss {epoch.tune_loss:.3f}  accuracy {epoch.tune_accuracy:.3f}{auroc}"
-    return f"loss {epoch.loss:.3f}  tuning: {tuning}"
+    return Result(files, finished.variants, tried)
 
 
 def _saved(model: Any) -> bytes:
@@ -278,19 +124,6 @@ def _saved(model: Any) -> bytes:
         path = Path(folder) / "float.keras"
         model.save(path)
         return path.read_bytes()
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
-
-
-def _tools() -> dict[str, str]:
-    packages = ("tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy", "ai-edge-litert")
-    return {
-        "scanwright": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
 
 
 @contextmanager

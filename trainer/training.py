@@ -1,4 +1,4 @@
-"""The optimization of a network: batches, loss, schedule, early stopping."""
+"""The optimization of a network: batches, loss, schedule, early stopping, and going on after a kill."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Task
 from trainer.augmentation import augment, mixup, scaled
+from trainer.averaging import MovingAverage
 from trainer.backend import keras, tf
+from trainer.checkpoint import Checkpoint, Progress
 from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
 from trainer.recipe import Augmentation, Training
+from trainer.segmentation import dice, mask_losses, mask_targets, split_outputs, tuning_outputs
 
 __all__ = ["Images", "Plan", "fit", "predict"]
 
@@ -25,18 +28,26 @@ WARM_UP_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Images:
-    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones."""
+    """Prepared images in memory: uint8 ``[n, H, W, C]`` with float32 targets ``[n, K]`` of zeros and ones.
+
+    In a segmentation also masks of class indices, uint8 ``[n, H, W]``; the targets then are the classes'
+    presence.
+    """
 
     pixels: NDArray[np.uint8]
     targets: NDArray[np.float32]
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """One stage of training.
 
-    ``teacher`` is a network whose probabilities replace the labels (Hinton et al. 2015). ``callbacks`` are
-    Keras callbacks; ``eligible_from`` is the first epoch whose weights may be kept as the best.
+    ``teacher``, a network or another callable that gives logits, has its probabilities learned from in place
+    of the labels (Hinton et al. 2015); ``label_share`` of the targets stays the labels'. For the first
+    ``head_epochs`` only the head learns. ``callbacks`` are Keras callbacks; ``eligible_from`` is the first
+    epoch whose weights may be kept as the best. With a ``checkpoint`` a killed stage goes on from its last
+    whole epoch, and a finished one is not done again.
     """
 
     stage: str
@@ -47,8 +58,11 @@ class Plan:
     epochs: int
     learning_rate: float
     teacher: Any = None
+    label_share: float = 0.0
+    head_epochs: int = 0
     callbacks: tuple[Any, ...] = ()
     eligible_from: int = 1
+    checkpoint: Checkpoint | None = None
 
 
 def fit(
@@ -57,53 +71,60 @@ def fit(
     """Train ``model`` in place and leave it with the weights of the epoch that had the least tuning loss.
 
     Stops early after ``plan.training.patience`` epochs without a better tuning loss. ``on_epoch`` is called
-    after each epoch.
+    after each epoch. A model made under a ``tf.distribute`` strategy is trained by all its replicas, each on
+    its share of every batch.
     """
-    batch = min(plan.training.batch_size, len(train.pixels))
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    batch = max(1, min(plan.training.batch_size, len(train.pixels)) // replicas) * replicas
     steps = len(train.pixels) // batch
-    batches = _batches(train, batch, plan)
-    optimizer = _optimizer(plan.training)
-    optimizer.build(model.trainable_variables)
-    step = _train_step(model, optimizer, _class_weights(train.targets, plan), plan)
-    average = _MovingAverage(model, plan.training.average_decay)
-    best, best_weights, since_best = math.inf, model.get_weights(), 0
-    history: list[Epoch] = []
+    with strategy.scope():
+        optimizer = _optimizer(plan.training)
+        optimizer.build(model.trainable_variables)
+    step = _train_step(model, optimizer, train, plan)
+    average = MovingAverage(model, plan.training.average_decay)
+    progress = Progress(model, optimizer, average, plan.checkpoint)
+    for past in progress.history:
+        on_epoch(past)
     for callback in plan.callbacks:
         callback.set_model(model)
         callback.on_train_begin()
-    for epoch in range(1, plan.epochs + 1):
+    for epoch in range(len(progress.history) + 1, plan.epochs + 1):
+        if progress.finished:
+            break
         began = time.perf_counter()
-        sums = np.zeros(2)
-        for number, (images, targets) in enumerate(batches):
-            optimizer.learning_rate.assign(
-                _learning_rate(plan, (epoch - 1) * steps + number, plan.epochs * steps)
+        # An epoch's order and changes depend on the seed and its number alone, also after a kill.
+        order = np.random.default_rng([plan.seed, epoch]).permutation(len(train.pixels))
+        sums = np.zeros(3)
+        for number in range(steps):
+            done = (epoch - 1) * steps + number
+            optimizer.learning_rate.assign(_learning_rate(plan, done, plan.epochs * steps))
+            indices = tf.constant(order[number * batch : (number + 1) * batch])
+            sums += np.asarray(
+                step(indices, tf.constant([plan.seed, done], tf.int64), epoch <= plan.head_epochs)
             )
-            sums += np.asarray(step(images, targets))
             average.update()
         for callback in plan.callbacks:
             callback.on_epoch_end(batch=steps - 1)
         with average:
-            logits = predict(model, tune.pixels)
+            figures = _tuning_figures(model, tune, plan.task)
             weights = model.get_weights()
         record = Epoch(
             stage=plan.stage,
             epoch=epoch,
             loss=float(sums[0] / steps),
             accuracy=float(sums[1] / steps),
-            learning_rate=float(optimizer.learning_rate),
+            learning_rate=_learning_rate(plan, epoch * steps - 1, plan.epochs * steps),
             seconds=time.perf_counter() - began,
-            **_tuning_figures(logits, tune.targets, plan.task),
+            dice=None if train.masks is None else float(sums[2] / steps),
+            **figures,
         )
-        history.append(record)
         on_epoch(record)
-        if epoch < plan.eligible_from:
-            continue
-        if record.tune_loss < best:
-            best, best_weights, since_best = record.tune_loss, weights, 0
-        elif (since_best := since_best + 1) >= plan.training.patience:
-            break
-    model.set_weights(best_weights)
-    return history
+        if epoch >= plan.eligible_from:
+            progress.judge(record.tune_loss, weights)
+        progress.save(record, epoch == plan.epochs or progress.since_best >= plan.training.patience)
+    model.set_weights(progress.best_weights)
+    return progress.history
 
 
 def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[np.float32]:
@@ -115,48 +136,65 @@ def predict(model: Any, pixels: NDArray[np.uint8], batch: int = 128) -> NDArray[
     return np.concatenate(parts)
 
 
-def _batches(train: Images, batch: int, plan: Plan) -> Any:
-    """Shuffled, augmented, scaled batches; full ones only, as a rest of two would upset the batch norms."""
-    images, labels = tf.constant(train.pixels), tf.constant(train.targets)
-    smoothing = plan.training.label_smoothing
-
-    def make(indices: Any, seed: Any) -> tuple[Any, Any]:
-        pixels = augment(tf.gather(images, indices), plan.augmentation, seed)
-        targets = tf.gather(labels, indices)
-        if smoothing:
-            rest = 1.0 / train.targets.shape[1] if plan.task == "single-label" else 0.5
-            targets = targets * (1.0 - smoothing) + rest * smoothing
-        pixels = scaled(pixels)
-        if plan.training.mixup:
-            pixels, targets = mixup(pixels, targets, plan.training.mixup, seed)
-        return pixels, targets
-
-    count = len(train.pixels)
-    indices = tf.data.Dataset.range(count).shuffle(count, seed=plan.seed).batch(batch, drop_remainder=True)
-    seeds = tf.data.Dataset.random(seed=plan.seed, rerandomize_each_iteration=True).batch(2)
-    return tf.data.Dataset.zip(indices, seeds).map(make, num_parallel_calls=2).prefetch(2)
-
-
-def _train_step(model: Any, optimizer: Any, class_weights: Any, plan: Plan) -> Any:
+def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
+    """One optimization step as a function of image indices ``[batch]``, a seed ``[2]`` and whether only the
+    head learns; gives the mean loss and accuracy, and the masks' Dice, 0 without any."""
+    masks = None if train.masks is None else tf.constant(train.masks)
+    data = Images(tf.constant(train.pixels), tf.constant(train.targets), masks)
+    class_weights = _class_weights(train.targets, plan)
+    strategy, training = model.distribute_strategy, plan.training
+    replicas = strategy.num_replicas_in_sync
     decayed = [v for v in model.trainable_variables if "kernel" in v.name]
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
-    penalty = plan.training.weight_decay if plan.training.optimizer != "adamw" else 0.0
+    penalty = training.weight_decay if training.optimizer != "adamw" else 0.0
+    head = model.get_layer("logits").trainable_variables if plan.head_epochs else []
 
-    def step(images: Any, targets: Any) -> Any:
-        if plan.teacher is not None:
-            targets = _probabilities(plan.teacher(images, training=False), plan.task)
+    def replica_step(indices: Any, seed: Any, head_only: bool) -> tuple[Any, ...]:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        share = tf.shape(indices)[0] // replicas
+        mine = indices[replica * share : (replica + 1) * share]
+        images, targets, masks = _batch(data, mine, seed + tf.cast(replica, tf.int64), plan)
         with tf.GradientTape() as tape:
-            logits = model(images, training=True)
+            logits, drawn = split_outputs(model(images, training=not head_only))
             losses = _losses(logits, targets, plan.task)
             loss = tf.reduce_mean(losses * _sample_weights(targets, class_weights, plan.task))
+            if masks is not None:
+                loss += mask_losses(drawn, masks)
             total = loss
             if penalty:
                 total = loss + penalty * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
-        gradients = tape.gradient(total, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return tf.stack([loss, _accuracy(logits, targets, plan.task)])
+            total = total / replicas
+        learning = head if head_only else model.trainable_variables
+        optimizer.apply_gradients(zip(tape.gradient(total, learning), learning, strict=True))
+        overlap = tf.constant(0.0) if masks is None else dice(drawn, masks)
+        return loss, _accuracy(logits, targets, plan.task), overlap
+
+    def step(indices: Any, seed: Any, head_only: bool) -> Any:
+        results = strategy.run(replica_step, args=(indices, seed, head_only))
+        return tf.stack([strategy.reduce("MEAN", result, axis=None) for result in results])
 
     return tf.function(step, reduce_retracing=True)
+
+
+def _batch(data: Images, indices: Any, seed: Any, plan: Plan) -> tuple[Any, Any, Any]:
+    """Augmented and scaled images, and what they should give: labels and, in a segmentation, masks."""
+    images = scaled(augment(tf.gather(data.pixels, indices), plan.augmentation, seed))
+    targets: Any = tf.gather(data.targets, indices)
+    masks: Any = None
+    if data.masks is not None:
+        moved = tf.gather(data.masks, indices)
+        targets, masks = mask_targets(moved, data.targets.shape[1], plan.augmentation, seed)
+    if plan.training.label_smoothing:
+        rest = 1.0 / data.targets.shape[1] if plan.task == "single-label" else 0.5
+        targets = targets * (1.0 - plan.training.label_smoothing) + rest * plan.training.label_smoothing
+    if plan.training.mixup:
+        images, targets = mixup(images, targets, plan.training.mixup, seed)
+    if plan.teacher is not None:
+        logits, drawn = split_outputs(plan.teacher(images, training=False))
+        keep, take = plan.label_share, 1.0 - plan.label_share
+        targets = keep * targets + take * _probabilities(logits, plan.task)
+        masks = None if drawn is None else keep * masks + take * tf.nn.softmax(drawn)
+    return images, targets, masks
 
 
 def _losses(logits: Any, targets: Any, task: Task) -> Any:
@@ -174,7 +212,7 @@ def _sample_weights(targets: Any, class_weights: Any, task: Task) -> Any:
 
 def _class_weights(targets: NDArray[np.float32], plan: Plan) -> NDArray[np.float32]:
     """Float32 ``[2, K]``: weights of a label's absence and presence, in inverse proportion to how often."""
-    if not plan.training.class_weights:
+    if not plan.training.class_weights or plan.task == "segmentation":
         return np.ones((2, targets.shape[1]), np.float32)
     present = np.maximum(targets.sum(axis=0), 1.0)
     if plan.task == "single-label":
@@ -196,11 +234,17 @@ def _accuracy(logits: Any, targets: Any, task: Task) -> Any:
     return tf.reduce_mean(tf.cast(right, tf.float32))
 
 
-def _tuning_figures(logits: NDArray[np.float32], targets: NDArray[np.float32], task: Task) -> dict[str, Any]:
+def _tuning_figures(model: Any, tune: Images, task: Task) -> dict[str, Any]:
+    targets, mask_loss, overlap = tune.targets, 0.0, None
+    if tune.masks is None:
+        logits = predict(model, tune.pixels)
+    else:
+        logits, mask_loss, overlap = tuning_outputs(model, tune.pixels, tune.masks)
     return {
-        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))),
+        "tune_loss": float(tf.reduce_mean(_losses(logits, targets, task))) + mask_loss,
         "tune_accuracy": float(_accuracy(logits, targets, task)),
         "tune_auroc": mean_auroc(np.asarray(_probabilities(logits, task), np.float64), targets > 0.5),
+        "tune_dice": overlap,
     }
 
 
@@ -222,46 +266,3 @@ def _learning_rate(plan: Plan, step: int, steps: int) -> float:
     if plan.training.schedule == "constant":
         return plan.learning_rate
     return plan.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
-
-
-class _MovingAverage:
-    """Exponential moving average of what a model has learned; inside ``with`` the model has it.
-
-    The statistics of batch normalization belong to the weights they were taken with, so they are averaged
-    too: averaged weights under the last few batches' statistics give results that jump from epoch to epoch.
-    """
-
-    def __init__(self, model: Any, decay: float) -> None:
-        learned = [v for v in model.variables if v.trainable or "/moving_" in v.name]
-        self.variables = learned if decay else []
-        self.shadows = [tf.Variable(v, trainable=False) for v in self.variables]
-        self.decay = decay
-        self.updates = 0
-        self.update_shadows = tf.function(self._update_shadows)
-
-    def update(self) -> None:
-        """Take the weights after a step in; early on with less memory, so that the start is forgotten."""
-        if self.variables:
-            self.updates += 1
-            self.update_shadows(
-                tf.constant(min(self.decay, self.updates / (self.updates + 10.0)), tf.float32)
-            )
-
-    def _update_shadows(self, decay: Any) -> None:
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            shadow.assign(decay * shadow + (1.0 - decay) * variable)
-
-    def __enter__(self) -> None:
-        # What pruning has set to nothing stays nothing, whatever it was earlier.
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            shadow.assign(tf.where(variable == 0.0, 0.0, shadow))
-        self._swap()
-
-    def __exit__(self, *_: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        for shadow, variable in zip(self.shadows, self.variables, strict=True):
-            kept = variable.numpy()
-            variable.assign(shadow)
-            shadow.assign(kept)

@@ -28,7 +28,8 @@ from edge.mqtt.payloads import Ack, Birth, Command, Event, Finding, Health, Resp
 from edge.schema import Name
 from edge.site import Site
 from edge.sources import dicom_scp
-from trainer.recipe import Recipe
+from trainer.data.phantoms import LABELS
+from trainer.recipe import Recipe, load_recipe, recipe_names
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs/reference"
@@ -197,9 +198,20 @@ def uid_table(*uids: UID) -> str:
     return "\n".join(["| | UID |", "| --- | --- |", *(f"| {uid.name} | {uid} |" for uid in uids)])
 
 
-def dicom_statuses() -> str:
-    rows = (f"| {status:04X} | {text} |" for status, text in dicom_scp.STATUSES.items())
+def dicom_statuses(statuses: dict[int, str]) -> str:
+    rows = (f"| {status:04X} | {text} |" for status, text in statuses.items())
     return "\n".join(["| status | |", "| --- | --- |", *rows])
+
+
+def recipe_list() -> str:
+    rows = ["| recipe | for | network | input | classes of its phantoms |", "| --- | --- | --- | --- | --- |"]
+    for recipe in map(load_recipe, recipe_names()):
+        size = recipe.input
+        side = f"{size.height} x {size.width}" if size.height else f"the data's, up to {size.largest}"
+        network = recipe.model.kind + (f" x {recipe.model.width:g}" if recipe.model.width != 1 else "")
+        labels = ", ".join(recipe.labels or LABELS[recipe.phantom])
+        rows.append(f"| `{recipe.name}` | {recipe.title} | {network} | {side} x {size.channels} | {labels} |")
+    return "\n".join(rows)
 
 
 BLOCKS = {
@@ -210,11 +222,13 @@ BLOCKS = {
     "reasons": reasons,
     "dicom-classes": lambda: uid_table(dicom_scp.VERIFICATION, *dicom_scp.SOP_CLASSES),
     "dicom-syntaxes": lambda: uid_table(*dicom_scp.TRANSFER_SYNTAXES),
-    "dicom-statuses": dicom_statuses,
+    "dicom-statuses": lambda: dicom_statuses(dicom_scp.STATUSES),
+    "dicom-commitment-statuses": lambda: dicom_statuses(dicom_scp.COMMITMENT_STATUSES),
     "manifest": lambda: contract_tables("manifest"),
     "agent-config": lambda: contract_tables("agent-config"),
     "messages": lambda: contract_tables(*MESSAGES),
     "recipe": lambda: contract_tables("recipe"),
+    "recipes": recipe_list,
     "site": lambda: contract_tables("site"),
 }
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

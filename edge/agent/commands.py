@@ -27,8 +27,8 @@ class InvalidCommandError(ValueError):
 
 
 class Commands:
-    """Answers commands by name. Handlers get the arguments and give the Response's ``result``, or
-    raise what its ``error`` says.
+    """Answers commands by name. Handlers get the arguments and give the Response's ``result``, or raise a
+    ScanwrightError that says why not.
 
     A nonce is taken once, also across restarts. Where the clock is trusted, ``issued_at`` must be within five
     minutes of it; where it is not, the nonces alone keep replays out.

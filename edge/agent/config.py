@@ -12,6 +12,7 @@ from edge.schema import Contract, Label, Name, Probability, read
 __all__ = [
     "AgentConfig",
     "CaptureSource",
+    "DicomPeer",
     "DicomSource",
     "FolderSource",
     "MqttConfig",
@@ -29,10 +30,31 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 Language = Literal["en", "zh", "fr", "es", "ar"]
 LogLevel = Literal["debug", "info", "warning", "error"]
-Overlays = Literal["never", "positive", "always"]
+Overlays = Literal["never", "demand", "positive", "always"]
 MeteredBytes = Annotated[int, Field(ge=200_000)]
 AeTitle = Annotated[str, StringConstraints(pattern=r"^([!-\[\]-~][ -\[\]-~]{0,14})?[!-\[\]-~]$")]
 """PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
+
+
+class Tls(Contract):
+    """TLS: the authority that the other side is verified against; with certificate and key, mutual."""
+
+    ca: Path
+    certificate: Path | None = None
+    key: Path | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together")
+        return self
+
+
+class DicomPeer(Contract):
+    """Where an application entity listens."""
+
+    host: str
+    port: Port = 104
 
 
 class FolderSource(Contract):
@@ -48,18 +70,37 @@ class FolderSource(Contract):
 
 
 class CaptureSource(Contract):
-    """A video file, a camera index or a stream's URL, through OpenCV.
+    """A video file, a camera, or a stream: RTSP, motion JPEG over HTTP, or OpenIGTLink.
 
     Of a file every frame is taken; of a camera or a stream the newest, and a lost one is opened again.
     """
 
     kind: Literal["capture"] = "capture"
     name: Name = "capture"
-    url: str | int = Field(description="path of a video file, index of a camera, or a URL")
+    url: str | int = Field(
+        description="path of a video file, index of a camera, or a URL: rtsp:, http: or igtl: (OpenIGTLink,"
+        " igtl://HOST:18944/DEVICE, which needs the extra 'openigtlink')"
+    )
     every: int = Field(default=1, ge=1, description="take one frame of so many")
     open_timeout_s: Seconds = 10.0
     read_timeout_s: Seconds = 5.0
     retry_s: Seconds = 2.0
+    tell_s: Seconds = Field(
+        default=1.0,
+        description="of a camera or stream, a finding that says what the last said is told once in so long",
+    )
+    modality: str | None = Field(
+        default=None, description="DICOM term of what the pictures are (US, DX, …), to choose the bundles by"
+    )
+    find_scan: bool = Field(
+        default=False,
+        description="the picture is an ultrasound machine's screen: cut it to the scan, or give no result",
+    )
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it ends: a file, no camera and no stream."""
+        return isinstance(self.url, str) and "://" not in self.url and not self.url.startswith("/dev/")
 
 
 class DicomSource(Contract):
@@ -82,23 +123,24 @@ class DicomSource(Contract):
     min_free_mb: int = Field(
         default=500, ge=1, description="with less room on the state folder's disk, objects are refused"
     )
+    tls: Tls | None = Field(
+        default=None, description="listen by TLS only; callers show a certificate of the authority"
+    )
+    commitment: dict[AeTitle, DicomPeer] = Field(
+        default={},
+        description="storage commitment for these callers, and where each listens for the report; needs pacs",
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> DicomSource:
+        if self.tls and self.tls.certificate is None:
+            raise ValueError("tls: needs a certificate and its key, which callers verify")
+        if unknown := sorted(set(self.commitment) - set(self.callers)):
+            raise ValueError(f"commitment: '{unknown[0]}' is not among the callers")
+        return self
 
 
 Source = Annotated[FolderSource | CaptureSource | DicomSource, Field(discriminator="kind")]
-
-
-class Tls(Contract):
-    """TLS to the broker; with certificate and key, mutual."""
-
-    ca: Path
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @model_validator(mode="after")
-    def _pair(self) -> Tls:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key go together")
-        return self
 
 
 class MqttConfig(Contract):
@@ -163,6 +205,12 @@ class PacsConfig(Contract):
     port: Port = 104
     ae_title: AeTitle = Field(description="the archive's application entity title")
     calling_ae_title: AeTitle = "SCANWRIGHT"
+    tls: Tls | None = None
+    results: tuple[Literal["report", "capture"], ...] = Field(
+        default=(),
+        description="of each closed study a structured report (TID 1500), a secondary capture of the best"
+        " positive finding, or both",
+    )
 
 
 class AgentConfig(Contract):
@@ -194,7 +242,10 @@ class AgentConfig(Contract):
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )
-    overlays: Overlays = "never"
+    overlays: Overlays = Field(
+        default="never",
+        description="heat maps by MQTT: none, those the command 'overlay' asks for, or by themselves too",
+    )
     language: Language = "en"
     log_level: LogLevel = "info"
 
@@ -203,6 +254,8 @@ class AgentConfig(Contract):
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise ValueError("sources: two sources have the same name; give each its own")
+        if self.pacs is None and any(isinstance(s, DicomSource) and s.commitment for s in self.sources):
+            raise ValueError("sources: commitment needs pacs: the archive that images are safe in")
         return self
 
 
@@ -220,15 +273,19 @@ def load_config(path: Path) -> AgentConfig:
             return given.model_copy(update={"path": base / given.path})
         if isinstance(given, CaptureSource) and isinstance(given.url, str) and "://" not in given.url:
             return given.model_copy(update={"url": str(base / given.url)})
-        return given
+        return (
+            given.model_copy(update={"tls": secured(given.tls)}) if isinstance(given, DicomSource) else given
+        )
 
     def below(model: Contract, *names: str) -> dict[str, Path]:
         return {name: base / value for name in names if (value := getattr(model, name)) is not None}
 
-    tls, screen = config.mqtt.tls, config.screen
+    def secured(tls: Tls | None) -> Tls | None:
+        return tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))
+
+    screen, pacs = config.screen, config.pacs
     mqtt = config.mqtt.model_copy(
-        update=below(config.mqtt, "password_file")
-        | {"tls": tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))}
+        update=below(config.mqtt, "password_file") | {"tls": secured(config.mqtt.tls)}
     )
     return config.model_copy(
         update={
@@ -236,6 +293,7 @@ def load_config(path: Path) -> AgentConfig:
             "bundles": tuple(base / bundle for bundle in config.bundles),
             "sources": tuple(source(given) for given in config.sources),
             "mqtt": mqtt,
+            "pacs": pacs and pacs.model_copy(update={"tls": secured(pacs.tls)}),
             "screen": screen and screen.model_copy(update=below(screen, "pin_file")),
         }
     )

@@ -11,11 +11,11 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from queue import Empty, Full, Queue
 
-from edge.agent.config import AgentConfig, DicomSource, FolderSource
-from edge.agent.config import Source as SourceConfig
+from edge.agent.config import AgentConfig
+from edge.agent.inputs import open_source
+from edge.imaging.frame import Frame
 from edge.sources.base import Item, Source
 
 __all__ = ["Feeds"]
@@ -48,6 +48,7 @@ class Feeds:
         if self._in_hand is None:
             with suppress(Empty):
                 self._in_hand = self._items.get(timeout=timeout_s)
+                self._items.task_done()
         return self._in_hand
 
     def taken(self) -> None:
@@ -71,7 +72,7 @@ class Feeds:
         self._end([name for name, feed in self._running.items() if keys.get(name) != feed.key])
         for source in config.sources:
             if source.name not in self._running:
-                self._begin(self._source(source, config), keys[source.name])
+                self._begin(open_source(source, config, self._seen), keys[source.name])
 
     def run(self, sources: Iterable[Source]) -> None:
         """Run sources that are there already."""
@@ -105,6 +106,10 @@ class Feeds:
                 with suppress(Full):
                     self._items.put(item, timeout=_LOOK_S)
                     waiting = False
+            if isinstance(item, Frame) and item.live:  # one that waits grows old: take no other meanwhile
+                with self._items.all_tasks_done:
+                    while self._items.unfinished_tasks and not stop.is_set():
+                        self._items.all_tasks_done.wait(_LOOK_S)
 
     def _seen(self, key: str) -> bool:
         with self._there:
@@ -113,27 +118,3 @@ class Feeds:
                     return False
                 self._there.wait(_LOOK_S)
             return self._seen_by(key)
-
-    def _source(self, config: SourceConfig, agent: AgentConfig) -> Source:
-        if isinstance(config, FolderSource):
-            from edge.sources.folder import Folder
-
-            return Folder(config.name, config.path, config.poll_s, config.settle_s, self._seen)
-        if isinstance(config, DicomSource):
-            from edge.sources.dicom import DicomReceiver
-
-            return DicomReceiver(config, agent.state / "inbox" / config.name, self._seen)
-        from edge.sources.capture import LiveCapture, VideoFile
-
-        url = config.url
-        if isinstance(url, str) and "://" not in url and not url.startswith("/dev/"):
-            return VideoFile(config.name, Path(url), config.every, self._seen)
-        return LiveCapture(
-            config.name,
-            url,
-            config.every,
-            open_timeout_s=config.open_timeout_s,
-            read_timeout_s=config.read_timeout_s,
-            retry_s=config.retry_s,
-            silence_s=agent.study_silence_s,
-        )

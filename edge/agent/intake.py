@@ -18,6 +18,7 @@ from edge.agent.recorder import Recorder
 from edge.agent.report import Reporter
 from edge.agent.room import NoRoomError
 from edge.agent.store import Store
+from edge.agent.telling import Telling
 from edge.bundle.reasons import Reason
 from edge.imaging.frame import Frame
 from edge.sources.base import Done, Failure, Item, Original
@@ -37,6 +38,7 @@ class Intake:
         identity: Identity,
         reporter: Reporter,
         recorder: Recorder,
+        telling: Telling,
         observations: Observations,
         originals: Originals,
         quarantine: Quarantine,
@@ -45,7 +47,7 @@ class Intake:
     ) -> None:
         self._models, self._store, self._identity = models, store, identity
         self._reporter, self._recorder, self._observations = reporter, recorder, observations
-        self._originals, self._quarantine = originals, quarantine
+        self._telling, self._originals, self._quarantine = telling, originals, quarantine
         self._counters, self._clock = counters, clock
         self._failing: set[str] = set()
 
@@ -69,11 +71,12 @@ class Intake:
     def _judge(self, frame: Frame) -> None:
         self._count_frame()
         models = covering(self._models, frame.header)
+        reason = frame.reason or (None if models else Reason.NOT_COVERED)
         for model in models or self._models[:1]:
-            if self._store.seen(self._reporter.finding_id(model, frame)):
+            if not frame.live and self._store.seen(self._reporter.finding_id(model, frame)):
                 continue
-            if not models:
-                self._recorder.finding(self._reporter.withheld(model, frame, Reason.NOT_COVERED))
+            if reason:
+                self._telling.take(self._reporter.withheld(model, frame, reason), live=frame.live)
                 continue
             report, error = self._reporter.judged(model, frame)
             name = model.ref.name
@@ -84,11 +87,12 @@ class Intake:
             elif name not in self._failing:
                 self._failing.add(name)
                 event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
-            self._recorder.finding(report, event)
+            self._telling.take(report, event, live=frame.live)
             if report.finding.decision != "no_result":
                 self._counters.last_result = report.finding.stamp.at
                 self._counters.last_case = report.finding.case_code
             self._observations.follow(frame, report.finding)
+            self._telling.let_go(report.finding, but=self._observations.names(report.finding))
 
     def _fail(self, failure: Failure) -> None:
         """Keep what gave no frame in the quarantine, say so, and only then take it away."""

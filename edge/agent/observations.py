@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from edge.agent.recorder import Recorder
@@ -37,9 +37,15 @@ class Observations:
     """
 
     def __init__(
-        self, recorder: Recorder, silence_s: float, monotonic: Callable[[], float] = time.monotonic
+        self,
+        recorder: Recorder,
+        silence_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        about_to_name: Callable[[Iterable[str]], None] = lambda _ids: None,
     ) -> None:
+        """``about_to_name`` gets the ids of findings before an event names them."""
         self._recorder, self._silence_s, self._monotonic = recorder, silence_s, monotonic
+        self._about_to_name = about_to_name
         self._streams: dict[tuple[str, str], _Stream] = {}
 
     def follow(self, frame: Frame, finding: Finding) -> None:
@@ -57,6 +63,11 @@ class Observations:
         for change in stream.smoothing.frame(finding.id, finding.probabilities, now):
             self._tell(stream, change)
 
+    def names(self, finding: Finding) -> set[str]:
+        """Ids of the findings that a later event of this finding's source and bundle may name."""
+        stream = self._streams.get((finding.source, finding.bundle.name))
+        return stream.smoothing.names() if stream else set()
+
     def settle(self, everything: bool = False) -> None:
         """End what has been silent for too long, or everything."""
         now = self._monotonic()
@@ -70,6 +81,7 @@ class Observations:
 
     def _tell(self, stream: _Stream, change: Change) -> None:
         seen, finding = change.observation, stream.finding
+        self._about_to_name((seen.first, seen.best))
         event = self._recorder.event(
             "info",
             _CODES[change.kind],

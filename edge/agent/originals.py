@@ -8,7 +8,7 @@ from edge.agent.recorder import Recorder
 from edge.agent.room import NoRoomError
 from edge.agent.spool import Purged, Spool
 from edge.imaging.errors import UnreadableImageError
-from edge.imaging.patient import is_dicom, read_patient
+from edge.imaging.patient import is_dicom, read_instance, read_patient
 from edge.sources.base import Original
 
 __all__ = ["Originals"]
@@ -36,7 +36,7 @@ class Originals:
             if patient.known:
                 self._cases.keep(study, patient)
             self._say(self._spool.make_room(original.path.stat().st_size))
-            self._spool.keep(original.path, study)
+            self._spool.keep(original.path, study, read_instance(original.path))
         except NoRoomError:
             raise
         except (OSError, UnreadableImageError) as error:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from xml.etree.ElementTree import Element, SubElement, tostring
 
+from edge.agent import measured
 from edge.agent.config import AgentConfig
 from edge.agent.store import StoredFinding
 from edge.imaging.patient import Patient
@@ -153,6 +154,7 @@ def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str
     if finding.probability is not None:
         line = _text(section, "p", texts["probability"], "probability")
         _text(line, "bdi", _percent(finding.probability, texts)).set("dir", "ltr")
+    _measurements(section, view, finding, texts)
     _probabilities(section, finding, texts)
     _facts(section, finding, texts)
     if finding.decision != "no_result" and finding.evidence.ood_limit is None:
@@ -216,6 +218,28 @@ def render_unlock(
     return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
 
 
+def _measurements(section: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
+    """What was measured: areas of this frame, and what its clip has given so far."""
+    if finding.decision == "no_result":
+        return
+    of_clip = measured.of_clip(view.findings, finding)
+    areas = [one for one in finding.measurements if one.name == "area"]
+    if not of_clip and not areas:
+        return
+    table = SubElement(section, "dl", {"class": "measures"})
+    for one in (*of_clip, *areas):
+        pair = SubElement(table, "div", {"class": "large" if one.name == "ejection_fraction" else "small"})
+        named = one.name == "area" and len(areas) > 1
+        name = texts[f"measure.{one.name}"]
+        _text(pair, "dt", f"{name}: {one.label}" if named else name)
+        if one.reason:
+            _text(pair, "dd", texts[f"absent.{one.reason}"], "absent")
+        else:
+            _text(SubElement(pair, "dd"), "bdi", measured.amount(one, texts))
+    if any(one.value is not None for one in of_clip):
+        _text(section, "p", texts["measure.method"], "note")
+
+
 def _probabilities(section: Element, finding: Finding, texts: Mapping[str, str]) -> None:
     if not finding.probabilities:
         return
@@ -272,15 +296,17 @@ def _pictures(main: Element, view: View, finding: Finding, texts: Mapping[str, s
         _picture(frames, f"/image/{finding.id}.png", texts["image.plain"], "plain")
     else:
         _text(frames, "p", texts["image.none"], "none")
+    outlined = finding.evidence.area is not None
     if heat:
-        _picture(frames, f"/overlay/{finding.id}.png", texts["image.heat"], "heat")
+        caption = texts["image.outline" if outlined else "image.heat"]
+        _picture(frames, f"/overlay/{finding.id}.png", caption, "heat")
     bar = SubElement(section, "p", {"class": "bar"})
     ids = [f.id for f in view.findings]
     place = ids.index(finding.id) if finding.id in ids else len(ids)
     _go(bar, "newer", ids[place - 1] if place > 0 else None, texts)
     if heat:
         button = SubElement(bar, "button", {"type": "button", "id": "heat", "aria-pressed": "true"})
-        button.text = texts["heat.toggle"]
+        button.text = texts["outline.toggle" if outlined else "heat.toggle"]
         _text(button, "kbd", "H")
     _go(bar, "older", ids[place + 1] if place + 1 < len(ids) else None, texts)
 
@@ -314,8 +340,10 @@ def _studies(body: Element, view: View, texts: Mapping[str, str]) -> None:
 
 
 def _study(item: Element, findings: list[Finding], chosen: Finding | None, texts: Mapping[str, str]) -> None:
-    # Of a study's frames the card leads to the most suspicious, else to the newest.
-    shown = max(findings, key=lambda f: (f.probability or 0) if f.decision == "positive" else 0)
+    # Of a study's frames the card leads to end-diastole or the most suspicious, else to the newest.
+    shown = measured.end_diastole(findings) or max(
+        findings, key=lambda f: (f.probability or 0) if f.decision == "positive" else 0
+    )
     link = SubElement(
         item, "a", {"href": f"/?finding={shown.id}", "id": f"study-{shown.study}", "class": "study"}
     )

@@ -18,6 +18,7 @@ from edge.agent.commands import Scalar
 from edge.agent.config import OutboxConfig
 from edge.agent.database import Database
 from edge.agent.report import Report
+from edge.errors import BadInputError
 from edge.mqtt.payloads import Event
 from edge.mqtt.topics import Topics
 
@@ -56,18 +57,19 @@ class Recorder:
         """
         finding = report.finding
         payload = finding.model_dump_json()
+        # Drawn here, not while the database is held.
+        image, overlay, heat = report.image, report.overlay, report.heat
 
         def write(connection: sqlite3.Connection) -> int:
             if not store.mark(connection, finding.id):
                 return 0
-            store.add(connection, finding.id, payload, report.image, report.overlay)
-            studies.add(connection, finding)
+            store.add(connection, finding.id, payload, image, overlay, heat)
+            studies.add(connection, finding, report.best)
             outbox.add(connection, "finding", finding.id, self._topics.finding, payload.encode())
             if event:
                 self._add_event(connection, event)
-            if report.heat:
-                topic = self._topics.overlay(finding.id)
-                outbox.add(connection, "overlay", f"overlay/{finding.id}", topic, report.heat, self._caps)
+            if heat and finding.evidence.overlay:
+                self._add_overlay(connection, finding.id, heat)
             return 1
 
         if event:
@@ -84,6 +86,23 @@ class Recorder:
             },
         )
         return self._write(write)
+
+    def overlay(self, id_: str) -> None:
+        """Put the heat map of a finding, told long ago perhaps, into the outbox.
+
+        Raises:
+            BadInputError: there is none.
+        """
+        rows = self._database.read(
+            "SELECT heat FROM picture JOIN finding USING (seq) WHERE id = ? AND heat IS NOT NULL", (id_,)
+        )
+        if not rows:
+            raise BadInputError("id: no heat map is kept of such a finding")
+        self._write(lambda connection: self._add_overlay(connection, id_, rows[0][0]))
+
+    def _add_overlay(self, connection: sqlite3.Connection, id_: str, heat: bytes) -> int:
+        outbox.add(connection, "overlay", f"overlay/{id_}", self._topics.overlay(id_), heat, self._caps)
+        return 0
 
     def close_studies(self, silence_s: float) -> None:
         """Tell of each open study without a new finding for so long: an event ``study_closed``."""

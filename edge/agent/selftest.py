@@ -148,15 +148,7 @@ def _source(config: SourceConfig) -> str:
         found, _ = cv2.VideoCapture(config.url).read()
         return _held(found, f"video file {config.url}", "no frame can be read from it")
     stop = threading.Event()
-    live = LiveCapture(
-        config.name,
-        config.url,
-        config.every,
-        open_timeout_s=config.open_timeout_s,
-        read_timeout_s=config.read_timeout_s,
-        retry_s=config.retry_s,
-        silence_s=1.0,
-    )
+    live = LiveCapture(config, silence_s=1.0)
     first = next(iter(live.frames(stop)), None)
     stop.set()
     size = f"{first.pixels.shape[1]} x {first.pixels.shape[0]}" if isinstance(first, Frame) else ""

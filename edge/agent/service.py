@@ -6,10 +6,10 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge import __version__
 from edge.agent.audit import Audit
@@ -17,12 +17,13 @@ from edge.agent.broker import broker_of
 from edge.agent.cases import Cases
 from edge.agent.clock import Clock
 from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
-from edge.agent.config import AgentConfig
+from edge.agent.config import AgentConfig, CaptureSource
 from edge.agent.database import Database
 from edge.agent.defects import defects_stop
 from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
+from edge.agent.inputs import check_source
 from edge.agent.intake import Intake
 from edge.agent.metered import meter_of
 from edge.agent.model import load_models
@@ -39,12 +40,17 @@ from edge.agent.settings import SettingsFile, applied
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
+from edge.agent.telling import Telling
 from edge.agent.vault import Vault
 from edge.agent.watch import Watch, time_floor
+from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
+
+if TYPE_CHECKING:
+    from edge.agent.dicom_out import Outgoing
 
 __all__ = ["Agent", "Lasting"]
 
@@ -118,18 +124,28 @@ class Agent:
                 least_mb=config.min_free_mb,
             )
             self._originals = Originals(cases, spool, self._identity, self._recorder)
-            self._forwarder = None
+            self._outgoing: list[Outgoing] = []
             if config.pacs is not None:
-                from edge.agent.forward import Forwarder
+                from edge.agent.dicom_out import outgoing
 
-                self._forwarder = Forwarder(config.pacs, spool, self._recorder)
-            self._observations = Observations(self._recorder, config.study_silence_s)
+                bundles = [model.ref for model in self._models]
+                self._outgoing = outgoing(
+                    config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
+                )
+            for source in config.sources if sources is None else ():
+                check_source(source)
+            tell_s = {one.name: one.tell_s for one in config.sources if isinstance(one, CaptureSource)}
+            telling = Telling(self._recorder, tell_s)
+            self._observations = Observations(
+                self._recorder, config.study_silence_s, about_to_name=telling.tell
+            )
             self._intake = Intake(
                 self._models,
                 self.store,
                 self._identity,
                 Reporter(config, self._identity, self._clock),
                 self._recorder,
+                telling,
                 self._observations,
                 self._originals,
                 Quarantine(config.state / "quarantine", vault),
@@ -140,7 +156,11 @@ class Agent:
             self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
             if interrupted:
                 self._remote.tell_reverted("the agent ended before they were confirmed", "warning")
-            handlers: dict[str, Handler] = {"ping": lambda _: {}, "status": lambda _: self._status()}
+            handlers: dict[str, Handler] = {
+                "ping": lambda _: {},
+                "status": lambda _: self._status(),
+                "overlay": self._overlay,
+            }
             self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
             self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._connection = Connection(
@@ -191,8 +211,8 @@ class Agent:
         feeds = self._lasting.feeds
         self._say_what_is_used()
         self._connection.start()
-        if self._forwarder:
-            self._forwarder.start()
+        for sender in self._outgoing:
+            sender.start()
         if self.screen:
             self.screen.start()
             log.info("screen", extra={"url": self.screen.url})
@@ -214,8 +234,8 @@ class Agent:
                 self._systemd.stopping()
                 stop.set()
                 feeds.stop()
-            if self._forwarder:
-                self._forwarder.stop()
+            for sender in self._outgoing:
+                sender.stop()
             self._connection.stop(_FLUSH_S)
             if self.screen:
                 self.screen.stop()
@@ -340,6 +360,13 @@ class Agent:
         health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
+
+    def _overlay(self, arguments: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """The command that asks for the heat map of a finding."""
+        if self._config.overlays == "never":
+            raise BadInputError("this device publishes no overlays; its configuration says overlays: never")
+        self._recorder.overlay(str(arguments.get("id", "")))
+        return {}
 
     def _command(self, name: str, payload: bytes) -> bytes | None:
         try:

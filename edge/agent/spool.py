@@ -12,7 +12,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from edge.agent import store
 from edge.agent.config import SpoolConfig
 from edge.agent.database import Database
 from edge.agent.identity import Identity
@@ -21,7 +23,10 @@ from edge.agent.vault import Vault
 from edge.files import sync_folder
 from edge.sources.base import file_sha256
 
-__all__ = ["Kept", "Purged", "Spool"]
+__all__ = ["Custody", "Kept", "Purged", "Spool"]
+
+Custody = Literal["archived", "waiting", "refused", "unknown"]
+"""Of an instance: the archive has it; it is here and waits; the archive does not want it; never seen."""
 
 _AGAIN_S = 86400.0  # one that the archive refused is tried again a day later
 
@@ -70,8 +75,10 @@ class Spool:
             if path.name not in known:  # a kill came before its row: its source gives it again
                 path.unlink()
 
-    def keep(self, path: Path, study: str) -> Future[None] | None:
+    def keep(self, path: Path, study: str, sop: str = "") -> Future[None] | None:
         """Seal a file into the spool, durably once the future resolves; None if it is there already.
+
+        ``sop`` is its SOP Instance UID.
 
         Raises:
             OSError: it cannot be read, or is larger than the whole spool.
@@ -100,8 +107,8 @@ class Spool:
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO original (name, study, bytes, created) VALUES (?, ?, ?, ?)",
-                (name, study, size, time.time()),
+                "INSERT OR IGNORE INTO original (name, study, bytes, created, sop) VALUES (?, ?, ?, ?, ?)",
+                (name, study, size, time.time(), self._instance(sop)),
             )
 
         return self._database.write(write)
@@ -129,14 +136,36 @@ class Spool:
         """How many files have still to be forwarded."""
         return int(self._database.read("SELECT count(*) FROM original WHERE forwarded IS NULL")[0][0])
 
-    def mark(self, kept: Kept, *, forwarded: bool) -> Future[None]:
-        """Note that the archive has a file, or that it does not want it."""
+    def of(self, study: str) -> list[Kept]:
+        """The files of a study, oldest first."""
+        rows = self._database.read("SELECT name, study FROM original WHERE study = ? ORDER BY seq", (study,))
+        return [Kept(*row) for row in rows]
+
+    def mark(self, kept: Kept, *, forwarded: bool, sop: str = "") -> Future[None]:
+        """Note that the archive has a file, which is remembered of its instance for good, or refuses it."""
         column = "forwarded" if forwarded else "refused"
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(f"UPDATE original SET {column} = ? WHERE name = ?", (time.time(), kept.name))
+            if forwarded and sop:
+                store.mark(connection, self._archived(sop))
 
         return self._database.write(write)
+
+    def custody(self, sop: str) -> Custody:
+        """Where an instance is, by its SOP Instance UID."""
+        if self._database.read("SELECT 1 FROM seen WHERE mark = ?", (self._archived(sop),)):
+            return "archived"
+        rows = self._database.read(
+            "SELECT min(refused IS NOT NULL) FROM original WHERE sop = ?", (self._instance(sop),)
+        )
+        return "unknown" if rows[0][0] is None else "refused" if rows[0][0] else "waiting"
+
+    def _instance(self, sop: str) -> str:
+        return self._identity.mark(f"instance:{sop}")
+
+    def _archived(self, sop: str) -> str:
+        return self._identity.mark(f"archived:{sop}")
 
     def make_room(self, size: int) -> Purged:
         """Purge by size for a file of ``size`` bytes that is to come.

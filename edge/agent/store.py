@@ -41,7 +41,12 @@ def mark(connection: sqlite3.Connection, key: str) -> bool:
 
 
 def add(
-    connection: sqlite3.Connection, id_: str, payload: str, image: bytes | None, overlay: bytes | None
+    connection: sqlite3.Connection,
+    id_: str,
+    payload: str,
+    image: bytes | None,
+    overlay: bytes | None,
+    heat: bytes | None = None,
 ) -> None:
     """Store a finding, within a transaction of :meth:`Database.write`; one that is there stays as it is."""
     cursor = connection.execute(
@@ -51,7 +56,9 @@ def add(
         return
     seq = cursor.lastrowid or 0
     if image or overlay:
-        connection.execute("INSERT INTO picture VALUES (?, ?, ?)", (seq, image, overlay))
+        connection.execute(
+            "INSERT INTO picture (seq, image, overlay, heat) VALUES (?, ?, ?, ?)", (seq, image, overlay, heat)
+        )
     connection.execute("DELETE FROM picture WHERE seq <= ?", (seq - PICTURES,))
     connection.execute("DELETE FROM finding WHERE seq <= ?", (seq - FINDINGS,))
 

@@ -29,12 +29,14 @@ MEMBERS = {
     "golden.npz": 32 * _MIB,
     "ood.npz": 32 * _MIB,
     "model.onnx": 256 * _MIB,
+    "mediapipe.tflite": 256 * _MIB,
     "MODEL_CARD.md": _MIB,
     "sbom.cdx.json": 4 * _MIB,
+    "SHA256SUMS": _MIB,
 }
 """Every member that a bundle may have, in the order of the file, with its largest size in bytes."""
 
-_OPTIONAL = {"ood.npz", "model.onnx"}
+_OPTIONAL = {"ood.npz", "model.onnx", "mediapipe.tflite", "SHA256SUMS"}
 _LARGEST_FILE = 320 * _MIB
 _STRUCTURE = "archive structure"
 # The ZIP comment holds the SHA-256 of every byte before it: bytes that no member's hash covers (headers,

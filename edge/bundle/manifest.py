@@ -25,6 +25,7 @@ __all__ = [
     "QualityLimits",
     "Range",
     "Runtime",
+    "Source",
     "Threshold",
     "VariantMetrics",
 ]
@@ -103,6 +104,10 @@ class OutOfDistribution(Contract):
     """Mahalanobis distance of the embedding, whitened by ``ood.npz`` (``mean[D]``, ``whitening[D, k]``).
 
     The score is ``||(embedding - mean) @ whitening||``; above ``limit`` there is no result. Lee et al. 2018.
+    With a ``layout`` the score is the larger of that and ``||(layout - layout_mean) @ layout_whitening||``,
+    where the layout is the model's input image in gray, resized (``area``) to ``layout x layout``, less its
+    mean, over its standard deviation (zeros where that is 0). A model without an embedding has the layout
+    only, with ``D`` 0.
     """
 
     method: Literal["mahalanobis"] = "mahalanobis"
@@ -110,14 +115,19 @@ class OutOfDistribution(Contract):
     rejection: Probability = Field(
         description="share of in-distribution images the limit was fitted to reject"
     )
+    layout: Annotated[int, Field(ge=0, le=32)] = Field(
+        default=0, description="side of the layout in cells; 0 is none"
+    )
 
 
 class Decision(Contract):
     """From logits to a decision.
 
-    Probabilities are ``softmax(logits / temperature)`` (multi-label: sigmoid). A label with a threshold is
-    positive at or above it; if several are, the one furthest above in ``p / threshold`` is named. Below
-    ``abstain_below`` (largest probability) the result is withheld as uncertain.
+    Probabilities are ``softmax(logits / temperature)`` (multi-label and segmentation: sigmoid). A
+    segmentation's logits say whether the image shows each class; the first's, the background's, that it shows
+    no other. A label with a threshold is positive at or above it; if several are, the one furthest above in
+    ``p / threshold`` is named. Below ``abstain_below`` (largest probability) the result is withheld as
+    uncertain.
     """
 
     temperature: float = Field(default=1.0, gt=0)
@@ -175,8 +185,20 @@ class Calibration(Contract):
     sha256: Sha256
 
 
+class Source(Contract):
+    """The file that a model which was trained elsewhere was brought in."""
+
+    format: Literal["keras", "saved-model", "onnx", "tflite"]
+    sha256: Sha256 = Field(description="of the file; of a folder, over its files' names and contents")
+    notes: tuple[str, ...] = Field(default=(), description="what was changed or could not be recovered")
+
+
 class Provenance(Contract):
-    """Where the model comes from. A brought model has no recipe, seed or training data to name."""
+    """Where the model comes from.
+
+    A brought model has a ``source`` and no recipe or seed to name; its ``training_data`` are the images that
+    calibrated it and fitted its decisions, as nobody knows which ones its weights were learned from.
+    """
 
     created: str = Field(description="date of the training, ISO 8601")
     recipe: dict[str, object] | None = None
@@ -184,6 +206,7 @@ class Provenance(Contract):
     training_data: Fingerprint | None = None
     calibration: Calibration | None = None
     tools: dict[str, str] = {}
+    source: Source | None = None
 
 
 class Interval(Contract):
@@ -196,7 +219,7 @@ class Interval(Contract):
 
 
 class LabelMetrics(Contract):
-    """One label against the rest, at the argmax."""
+    """One label against the rest, at the argmax; in a segmentation, images that show it against others."""
 
     n: int = Field(ge=0)
     auroc: Interval | None = None
@@ -204,6 +227,8 @@ class LabelMetrics(Contract):
     specificity: Interval | None = None
     precision: float | None = None
     f1: float | None = None
+    dice: Interval | None = Field(default=None, description="overlap of the masks, in a segmentation")
+    iou: Interval | None = None
 
 
 class VariantMetrics(Contract):
@@ -213,7 +238,10 @@ class VariantMetrics(Contract):
     n: int = Field(ge=0)
     auroc: Interval | None = None
     accuracy: Interval | None = None
-    dice: Interval | None = None
+    dice: Interval | None = Field(
+        default=None, description="of a segmentation's masks, the mean over the labels but the background"
+    )
+    iou: Interval | None = None
     ece: float | None = None
     model_bytes: int = Field(ge=0)
     per_class: dict[Label, LabelMetrics] = {}
@@ -236,6 +264,11 @@ class Manifest(Contract):
     runtime: Runtime
     target: Name
     provenance: Provenance
+    ejection_fraction: Label | None = Field(
+        default=None,
+        description="segmentation: the label of the left ventricle's cavity, of which the cart gives the "
+        "ejection fraction of a cine",
+    )
     metrics: dict[Literal["float", "pruned", "int8"], VariantMetrics] = {}
     members: dict[str, Sha256] = Field(default={}, description="SHA-256 of every other member of the bundle")
 
@@ -249,8 +282,12 @@ class Manifest(Contract):
         unknown = set(self.decision.thresholds) - set(self.labels)
         if unknown or self.decision.negative_label not in (None, *self.labels):
             raise ValueError("decision: names a label that the model does not have")
-        if self.decision.ood and "embedding" not in names:
-            raise ValueError("decision.ood: needs an embedding output")
+        if self.decision.ood and not self.decision.ood.layout and "embedding" not in names:
+            raise ValueError("decision.ood: needs an embedding output or a layout")
+        if self.ejection_fraction is not None and (
+            "mask" not in names or self.ejection_fraction not in self.labels[1:]
+        ):
+            raise ValueError("ejection_fraction: needs a mask output, and a label other than the background")
         self._steps_fit_input()
         return self
 

@@ -14,19 +14,23 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import gdcm
+import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.config import IGNORE, settings
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, RLELossless
 
+from edge.bundle.reasons import Reason
 from edge.imaging.dicom_display import DISPLAY_ATTRIBUTES, Display
+from edge.imaging.dicom_screen import cut_to_scan
 from edge.imaging.errors import UnreadableImageError
 from edge.imaging.frame import Frame, Header
 from edge.imaging.limits import check_size
+from edge.imaging.spacing import SPACING_ATTRIBUTES, pixel_spacing_mm
 
 __all__ = ["DAMAGE", "age_years", "decode_dicom"]
 
@@ -44,6 +48,7 @@ DAMAGE = (
     AssertionError,
     AttributeError,
     BufferError,
+    BytesLengthException,
     EOFError,
     InvalidDicomError,
     LookupError,
@@ -54,7 +59,15 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
-_HEADER_ATTRIBUTES = ("Modality", "BodyPartExamined", "ViewPosition", "PatientAge")
+_HEADER_ATTRIBUTES = (
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "PatientAge",
+    "PresentationIntentType",
+    "BurnedInAnnotation",
+    "SequenceOfUltrasoundRegions",
+)
 _PIXEL_ATTRIBUTES = (
     "Rows",
     "Columns",
@@ -81,8 +94,11 @@ _UNDEFINED = 0xFFFFFFFF
 def decode_dicom(path: Path, source: str) -> Iterator[Frame]:
     """Decode a DICOM file's frames, one at a time, to what a viewer shows: see ``dicom_display``.
 
-    Of the header nothing is read but what decoding and display need, the UIDs, and Modality (0008,0060), Body
-    Part Examined (0018,0015), View Position (0018,5101) and Patient's Age (0010,1010).
+    Of the header nothing is read but what decoding and display need, the UIDs, Modality (0008,0060), Body
+    Part Examined (0018,0015), View Position (0018,5101), Patient's Age (0010,1010), how large a pixel is
+    (``spacing``), and what ``dicom_screen`` cuts an ultrasound machine's screen to the scan by. A frame that
+    is For Processing (0008,0068), the one before it again to the last bit, or a screen in which no scan is
+    found has a ``reason``.
 
     Raises:
         UnreadableImageError: not DICOM, damaged, cut off, without pixel data, too large, or of a kind not
@@ -112,7 +128,7 @@ def age_years(text: str) -> float | None:
 
 def _frames(file: BinaryIO, path: Path, source: str) -> Iterator[Frame]:
     syntax = _transfer_syntax(path)
-    wanted = [*_HEADER_ATTRIBUTES, *_PIXEL_ATTRIBUTES, *DISPLAY_ATTRIBUTES]
+    wanted = [*_HEADER_ATTRIBUTES, *_PIXEL_ATTRIBUTES, *DISPLAY_ATTRIBUTES, *SPACING_ATTRIBUTES]
     dataset = dcmread(
         file, stop_before_pixels=True, specific_tags=["SOPInstanceUID", "StudyInstanceUID", *wanted]
     )
@@ -120,11 +136,14 @@ def _frames(file: BinaryIO, path: Path, source: str) -> Iterator[Frame]:
     key = _uid(dataset, "SOPInstanceUID")
     identity = f"sha256:{_digest(file)}" if key is None else f"sop:{key}"
     study = _uid(dataset, "StudyInstanceUID") or identity
+    row_mm, column_mm = pixel_spacing_mm(dataset) or (None, None)
     header = Header(
         modality=_term(dataset, "Modality"),
         body_part=_term(dataset, "BodyPartExamined"),
         view=_term(dataset, "ViewPosition"),
         age_years=age_years(str(dataset.get("PatientAge") or "")),
+        row_spacing_mm=row_mm,
+        column_spacing_mm=column_mm,
     )
     plugin = "" if not syntax.is_encapsulated else "pydicom" if syntax == RLELossless else "gdcm"
 
@@ -136,8 +155,16 @@ def _frames(file: BinaryIO, path: Path, source: str) -> Iterator[Frame]:
     display = Display(dataset)
     if display.needs_range:
         display.fit_range(decoded())
+    raw = dataset.get("PresentationIntentType") == "FOR PROCESSING"
+    last: NDArray[Any] | None = None
     for index, stored in enumerate(decoded()):
-        yield Frame(display.show(stored, index), f"{identity}#{index}", study, source, index, header)
+        pixels, reason = cut_to_scan(display.show(stored, index), dataset)
+        if last is not None and np.array_equal(last, stored):
+            reason = Reason.FROZEN
+        last = stored
+        if raw:
+            reason = Reason.FOR_PROCESSING
+        yield Frame(pixels, f"{identity}#{index}", study, source, index, header, reason=reason)
 
 
 def _transfer_syntax(path: Path) -> UID:

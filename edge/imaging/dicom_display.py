@@ -4,6 +4,7 @@ What is shown is pydicom's: Modality LUT or rescale, then VOI LUT or the first w
 is computed once for each value that can be stored, and looked up. The last step, to 8 bits, is the rule of
 ``display``: over the window's (or LUT's) range of output; without one, over the least to the greatest value
 in all frames of the file, so that a cine does not flicker with what comes into view.
+MONOCHROME1 and Presentation LUT Shape INVERSE (C.11.6) turn that round.
 Pixel padding (C.7.5.1.1.2) has no part in that range and is shown black.
 """
 
@@ -39,6 +40,7 @@ DISPLAY_ATTRIBUTES = (
     "ModalityLUTSequence",
     "VOILUTSequence",
     "PixelPresentation",
+    "PresentationLUTShape",
     *_OPTIONAL,
     *_PADDING,
     *_PALETTE,
@@ -132,7 +134,9 @@ class Display:
         if not (np.isfinite(values).all() and np.isfinite([low, high]).all()):
             raise ValueError("values without bounds")
         table = table_to_8_bit(values, low, high)
-        if self._photometric == "MONOCHROME1":
+        # A DX image says the same by both (PS3.3 C.8.11.3): then it is inverted once.
+        inverse = str(attributes.get("PresentationLUTShape") or "").strip() == "INVERSE"
+        if self._photometric == "MONOCHROME1" or inverse:
             table = 255 - table
         table[padding] = 0
         return table

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.bundle.reasons import Reason
+
 __all__ = ["Frame", "Header", "Pixels"]
 
 Pixels = NDArray[np.uint8]
@@ -15,12 +17,17 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Header:
-    """The allow-list: all that is kept of an image's header. Nothing here identifies a patient."""
+    """The allow-list: all that is kept of an image's header. Nothing here identifies a patient.
+
+    Row and column spacing are the height and the width of a pixel in the patient.
+    """
 
     modality: str | None = None
     body_part: str | None = None
     view: str | None = None
     age_years: float | None = None
+    row_spacing_mm: float | None = None
+    column_spacing_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,3 +46,5 @@ class Frame:
     index: int = 0
     header: Header = field(default=Header())
     test: bool = False
+    reason: Reason | None = None
+    live: bool = False

@@ -1,6 +1,8 @@
-"""Where the model looked: the class-activation map as a heat map, alone and over the picture."""
+"""Where the model looked, and what it outlined: heat map and outlines, alone and over the picture."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -8,9 +10,10 @@ from numpy.typing import NDArray
 
 from edge.imaging.frame import Pixels
 
-__all__ = ["heat_map", "overlay_png"]
+__all__ = ["heat_map", "outline_png", "overlay_png"]
 
 _OPACITY = 0.6  # at the peak; elsewhere in proportion, so that what did not matter stays as it was
+_OUTLINES = ((0, 214, 255), (255, 200, 60), (200, 120, 255), (90, 230, 120))  # BGR, of the classes in turn
 
 
 def heat_map(cam: NDArray[np.float32], height: int, width: int) -> Pixels:
@@ -45,3 +48,21 @@ def overlay_png(pixels: Pixels, cam: NDArray[np.float32]) -> bytes:
     opacity = (heat * np.float32(_OPACITY / 255))[:, :, None]
     blended = picture + opacity * (colours.astype(np.float32) - picture)
     return bytes(cv2.imencode(".png", np.rint(blended).astype(np.uint8))[1])
+
+
+def outline_png(pixels: Pixels, masks: Sequence[NDArray[np.bool_]]) -> bytes:
+    """The picture with the edge of each mask drawn into it, as a PNG file in colour, as :func:`overlay_png`.
+
+    What lies inside an edge stays as it was, so that the picture can be judged.
+
+    Args:
+        pixels: uint8 ``[H, W]`` or RGB ``[H, W, 3]``.
+        masks: ``[H, W]`` each, of the classes in their order.
+    """
+    picture = cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.ndim == 2 else cv2.COLOR_RGB2BGR)
+    thickness = max(1, round(max(pixels.shape[:2]) / 320))
+    for number, mask in enumerate(masks):
+        edges, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        colour = _OUTLINES[number % len(_OUTLINES)]
+        cv2.drawContours(picture, edges, -1, colour, thickness, cv2.LINE_AA)
+    return bytes(cv2.imencode(".png", picture)[1])

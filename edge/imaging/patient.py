@@ -13,7 +13,7 @@ from pydicom.valuerep import PersonName
 from edge.imaging.dicom import DAMAGE
 from edge.imaging.errors import UnreadableImageError
 
-__all__ = ["Patient", "is_dicom", "read_patient"]
+__all__ = ["Patient", "is_dicom", "read_instance", "read_patient"]
 
 _LONGEST = 324  # characters of a person name: three groups of 64 characters and what separates them, and more
 _TAGS = ("PatientName", "PatientID", "AccessionNumber", "StudyInstanceUID", "StudyDate", "StudyDescription")
@@ -70,6 +70,20 @@ def read_patient(path: Path) -> Patient:
             _clean(groups.phonetic),
             *(_text(dataset, tag) for tag in _TAGS[1:]),
         )
+    except DAMAGE as error:
+        raise UnreadableImageError(f"{path}: the DICOM header is damaged ({type(error).__name__})") from error
+
+
+def read_instance(path: Path) -> str:
+    """The SOP Instance UID of a DICOM file; "" where it has none.
+
+    Raises:
+        UnreadableImageError: the header is damaged.
+        OSError: the file cannot be read.
+    """
+    try:
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
+        return str(dataset.get("SOPInstanceUID") or "")
     except DAMAGE as error:
         raise UnreadableImageError(f"{path}: the DICOM header is damaged ({type(error).__name__})") from error
 

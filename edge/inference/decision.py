@@ -38,12 +38,13 @@ class Outcome:
 
 
 def probabilities(logits: NDArray[Any], manifest: Manifest) -> NDArray[np.float64]:
-    """Calibrated probabilities of logits ``[..., C]``: softmax, multi-label sigmoid, of logits / temperature.
+    """Calibrated probabilities of logits ``[..., C]``: softmax of logits / temperature, or sigmoid where
+    several labels may hold at once, in multi-label and segmentation.
 
     Temperature scaling: Guo et al. 2017, arXiv:1706.04599.
     """
     scaled = np.asarray(logits, np.float64) / manifest.decision.temperature
-    if manifest.task == "multi-label":
+    if manifest.task != "single-label":
         result: NDArray[np.float64] = 0.5 * (1 + np.tanh(scaled / 2))
         return result
     powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
@@ -87,16 +88,17 @@ def decide(
 
     Raises:
         BadInputError: a moved threshold is not allowed.
-        ValueError: the manifest has an out-of-distribution limit, and ``ood`` or the embedding is missing.
+        ValueError: the manifest has an out-of-distribution limit, and ``ood``, the embedding or the layout is
+            missing.
     """
     operating = site_thresholds(manifest, thresholds or {})
     values = probabilities(prediction.logits, manifest)
     gate = manifest.decision.ood
     score = None
     if gate:
-        if ood is None or prediction.embedding is None:
-            raise ValueError("the manifest's out-of-distribution gate needs a model and an embedding")
-        score = ood.score(prediction.embedding)
+        if ood is None:
+            raise ValueError("the manifest has an out-of-distribution gate, which needs its model")
+        score = ood.score(prediction.embedding, prediction.layout)
 
     reasons: list[Reason] = []
     if prediction.quality:

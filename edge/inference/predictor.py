@@ -15,7 +15,7 @@ from edge.imaging import quality
 from edge.imaging.frame import Frame, Pixels
 from edge.imaging.steps import apply_steps
 from edge.inference.engine import Engine, Interpreter, Tensor, TensorSpec
-from edge.inference.ood import OodModel
+from edge.inference.ood import OodModel, layout
 from edge.inference.prediction import Floats, Prediction
 from edge.inference.tflite import TFLiteEngine
 
@@ -46,7 +46,8 @@ class Predictor:
         ood = None
         if bundle.manifest.decision.ood:
             ood = OodModel.from_npz(bundle.member("ood.npz"), f"{origin}: ood.npz")
-            if not math.isclose(ood.limit, bundle.manifest.decision.ood.limit, rel_tol=1e-6):
+            said = bundle.manifest.decision.ood
+            if not math.isclose(ood.limit, said.limit, rel_tol=1e-6) or ood.layout_side != said.layout:
                 raise BundleError(f"{origin}: ood.npz and the manifest have different limits")
         self._set_up(bundle.manifest, engine, ood)
 
@@ -129,11 +130,13 @@ class Predictor:
         raw = self.engine.run(tensor)
         inferred = perf_counter()
         outputs = {spec.name: _dequantize(raw[spec.index], spec) for spec in self.manifest.outputs}
+        gate = self.manifest.decision.ood
         return Prediction(
             logits=outputs["logits"],
             cam=outputs.get("cam"),
             embedding=outputs.get("embedding"),
             mask=outputs.get("mask"),
+            layout=layout(model_pixels, gate.layout) if gate and gate.layout else None,
             quality=measures,
             elapsed_ms={
                 "prepare": (prepared - start) * 1e3,

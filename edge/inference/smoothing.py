@@ -78,6 +78,11 @@ class Smoothing:
         )
         return [change for change in changes if change]
 
+    def names(self) -> set[str]:
+        """Keys of the frames that a later change may name."""
+        seen = [observation for label in self._labels.values() if (observation := label.seen)]
+        return {key for observation in seen for key in (observation.first, observation.best)}
+
     def close(self) -> list[Change]:
         """The stream is over: whatever is going on ends."""
         return [change for label in self._labels.values() if (change := label.end())]
@@ -89,7 +94,7 @@ class _Label:
         self._smoothed = 0.0
         self._begun = False
         self._low = 0  # frames in a row below the threshold that counts
-        self._seen: Observation | None = None  # begun, or perhaps beginning
+        self.seen: Observation | None = None  # begun, or perhaps beginning
         self._told, self._told_at = 0.0, 0.0
 
     def take(self, key: str, probability: float, at_s: float) -> Change | None:
@@ -100,19 +105,19 @@ class _Label:
         self._low = self._low + 1 if self._smoothed < self._off else 0
         if self._low >= LEAST_FRAMES:
             return self.end()
-        seen = self._seen
+        seen = self.seen
         if seen and seen.probability > self._told and at_s - self._told_at >= UPDATE_S:
             return self._tell("updated", seen, at_s)
         return None
 
     def end(self) -> Change | None:
-        seen, begun = self._seen, self._begun
-        self._seen, self._begun, self._low = None, False, 0
+        seen, begun = self.seen, self._begun
+        self.seen, self._begun, self._low = None, False, 0
         return Change("ended", seen) if seen and begun else None
 
     def _wait(self, key: str, probability: float, at_s: float) -> Change | None:
         if self._smoothed < self._on:
-            self._seen = None
+            self.seen = None
             return None
         seen = self._add(key, probability)
         if seen.frames < LEAST_FRAMES:
@@ -121,11 +126,11 @@ class _Label:
         return self._tell("started", seen, at_s)
 
     def _add(self, key: str, probability: float) -> Observation:
-        seen = self._seen or Observation(self._name, key, key, probability, 0)
+        seen = self.seen or Observation(self._name, key, key, probability, 0)
         if probability > seen.probability:
             seen = replace(seen, best=key, probability=probability)
-        self._seen = replace(seen, frames=seen.frames + 1)
-        return self._seen
+        self.seen = replace(seen, frames=seen.frames + 1)
+        return self.seen
 
     def _tell(self, kind: Literal["started", "updated"], seen: Observation, at_s: float) -> Change:
         self._told, self._told_at = seen.probability, at_s

@@ -19,6 +19,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "Health",
+    "Measurement",
     "Response",
     "Stamp",
 ]
@@ -66,6 +67,27 @@ class Evidence(Contract):
     overlay: bool = Field(default=False, description="an overlay is, or will be, published for this id")
 
 
+class Measurement(Contract):
+    """Something measured in what a segmentation outlined, or why it could not be.
+
+    ``area`` is of a label in this frame: in ``cm2`` where the image says how large its pixels are, else in
+    ``{pixel}`` of the image. ``ejection_fraction`` (%), ``end_diastolic_volume`` and ``end_systolic_volume``
+    (mL) are of the clip up to this frame, by the single-plane area-length method in an apical view (Lang et
+    al. 2015).
+    """
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    label: Label
+    value: float | None
+    unit: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,32}$")] = Field(description="UCUM code")
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = Field(
+        default=None, description="why there is no value, as a code"
+    )
+    frames: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(), description="frames that it rests on: of a ventricle, end-diastole and end-systole"
+    )
+
+
 class Finding(Contract):
     """What the cart has to say of one frame, or "no result, because …". Decision support, not a diagnosis.
 
@@ -89,6 +111,7 @@ class Finding(Contract):
     thresholds: dict[Label, Probability] = {}
     reasons: tuple[Reason, ...] = ()
     evidence: Evidence = Evidence()
+    measurements: tuple[Measurement, ...] = ()
     elapsed_ms: dict[str, Milliseconds] = {}
     policy: str | None = Field(default=None, description="the site policy that moved a threshold, if any")
     test: bool = Field(default=False, description="a practice or self-test finding")

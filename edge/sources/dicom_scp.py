@@ -46,12 +46,25 @@ from pynetdicom.events import Event
 from pynetdicom.transport import AssociationServer, AssociationSocket
 
 from edge.agent.config import DicomSource
+from edge.errors import BadInputError
 from edge.imaging.dicom import DAMAGE
+from edge.sources import commitment
+from edge.sources.dicom_tls import server_context
 
-__all__ = ["SOP_CLASSES", "STATUSES", "TRANSFER_SYNTAXES", "VERIFICATION"]
+__all__ = [
+    "COMMITMENT",
+    "COMMITMENT_STATUSES",
+    "SOP_CLASSES",
+    "STATUSES",
+    "TRANSFER_SYNTAXES",
+    "VERIFICATION",
+]
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 """C-ECHO."""
+
+COMMITMENT = UID("1.2.840.10008.1.20.1")
+"""Storage Commitment Push Model."""
 
 SOP_CLASSES = (
     ComputedRadiographyImageStorage,
@@ -89,6 +102,15 @@ STATUSES = {
 }
 """What a C-STORE is answered with (PS3.4 B.2.3)."""
 
+_INVALID, _NOT_AUTHORIZED, _LIMITED = 0x0115, 0x0124, 0x0213
+COMMITMENT_STATUSES = {
+    _SUCCESS: "Success: the request is on the disk; the answer comes by N-EVENT-REPORT",
+    _INVALID: "Invalid argument value: no UIDs, or more than 10000 images",
+    _NOT_AUTHORIZED: "Not authorized: the caller is not among those of `commitment`",
+    _LIMITED: "Resource limitation: too little room on the disk; ask again later",
+}
+"""What an N-ACTION for storage commitment is answered with (PS3.7 10.1.4.1.10, PS3.4 J.3.2)."""
+
 _REQUEST_S = 5.0  # for what must come before an association is agreed on
 _PDU_BYTES = 1 << 17
 _MEMORY_BYTES = 1 << 30
@@ -101,8 +123,13 @@ class _Server(AssociationServer):
     share = 1
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        connection, address = super().get_request()
+        connection, address = cast("socket.socket", self.socket).accept()
         connection.settimeout(_REQUEST_S)
+        if self.ssl_context:
+            # The handshake comes with the first read, in the association's own thread: nobody waits for it.
+            connection = self.ssl_context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            )
         return connection, address
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
@@ -124,8 +151,10 @@ class _Scp:
 
         Raises:
             OSError: the address cannot be had.
+            BadInputError: the configured certificates cannot be used.
         """
         config = self._config
+        tls = server_context(config.tls) if config.tls else None
         ae = AE(config.ae_title)
         ae.require_called_aet = True
         ae.require_calling_aet = list(config.callers)
@@ -136,15 +165,21 @@ class _Scp:
         ae.add_supported_context(VERIFICATION, list(TRANSFER_SYNTAXES[:3]))  # those not compressed
         for sop_class in SOP_CLASSES:
             ae.add_supported_context(sop_class, list(TRANSFER_SYNTAXES))
+        if config.commitment:
+            ae.add_supported_context(COMMITMENT, list(TRANSFER_SYNTAXES[:3]))
         handlers = [
             (evt.EVT_C_STORE, self.store),
+            (evt.EVT_N_ACTION, self.commit),
             (evt.EVT_ESTABLISHED, self._established),
             (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_PDU_RECV, self._received),
         ]
         address = (config.host, config.port)
         server = cast(
-            _Server, ae.make_server(address, evt_handlers=cast("Any", handlers), server_class=_Server)
+            _Server,
+            ae.make_server(
+                address, evt_handlers=cast("Any", handlers), server_class=_Server, ssl_context=tls
+            ),
         )
         server.share = (config.max_associations + 1) // 2
         return server
@@ -167,6 +202,21 @@ class _Scp:
         except (MemoryError, *DAMAGE):
             return _NOT_UNDERSTOOD
         return status
+
+    def commit(self, event: Event) -> tuple[int, None]:
+        """One request for storage commitment: its status. What comes of it, the agent says later."""
+        caller = str(event.assoc.requestor.ae_title).strip()
+        if caller not in self._config.commitment:
+            return _NOT_AUTHORIZED, None
+        if self._free() < self._least:
+            return _LIMITED, None
+        try:
+            commitment.keep(self._inbox, caller, event.action_information)
+        except OSError:
+            return _LIMITED, None
+        except (commitment.InvalidRequestError, *DAMAGE):
+            return _INVALID, None
+        return _SUCCESS, None
 
     def _keep(self, path: Path) -> None:
         """Once this returns the object survives a power cut."""
@@ -265,8 +315,10 @@ def _main() -> NoReturn:
 
     try:
         server = _Scp(config, inbox, tell).server()
-    except OSError as error:
-        why = f"cannot listen on {config.host}:{config.port} ({error.strerror})"
+    except (OSError, BadInputError) as error:
+        why = str(error)
+        if isinstance(error, OSError):
+            why = f"cannot listen on {config.host}:{config.port} ({error.strerror})"
         tell({"severity": "error", "code": "source_lost", "message": why})
         sys.stdout.flush()
         os._exit(1)

@@ -67,7 +67,7 @@ class Cart:
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
         assert self.process
         self.process.send_signal(number)
-        return self.process.wait(15)
+        return self.process.wait(60)
 
     def waiting(self) -> int:
         """How many findings wait in the agent's outbox; -1 before there is one."""

@@ -40,7 +40,8 @@ from pydicom.uid import (
 from pynetdicom import AE
 from pynetdicom.dimse_primitives import C_STORE
 
-from edge.agent.config import DicomSource
+from edge.agent.archive import Archive, UnreachableError
+from edge.agent.config import DicomSource, PacsConfig, Tls
 from edge.imaging.frame import Frame
 from edge.sources.base import Done, Failure, Item, Notice
 from edge.sources.dicom import DicomReceiver
@@ -384,3 +385,74 @@ def test_kills_between_store_and_finding_lose_nothing_and_a_resend_is_the_same_f
     assert {study["case_code"] for study in closed} == {f["case_code"] for f in watcher.findings()}
     told = b"".join(payload for _, payload in watcher.messages).decode("latin1") + agent.log.read_text()
     assert "DOE" not in told and "4711" not in told
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, the cart's and a machine's certificates by it, and a stranger's by another."""
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    new = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2")
+    for name in ("ca", "other"):
+        openssl(*new, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    for name, signer in (("cart", "ca"), ("machine", "ca"), ("stranger", "other")):
+        signed = ("-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-addext", "subjectAltName=IP:127.0.0.1")
+        openssl(*new, *signed, "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}")
+    return folder
+
+
+def test_tls_lets_in_whom_the_authority_knows_and_nobody_else(receiver, certificates, tmp_path):
+    tls = {"ca": certificates / "ca.pem"}
+    tls |= {"certificate": certificates / "cart.pem", "key": certificates / "cart.key"}
+    receiving = receiver(tls=tls)
+    file = write(tmp_path / "a.dcm", ComputedRadiographyImageStorage)
+
+    def send(who: str) -> subprocess.CompletedProcess[str]:
+        shown = ("+tls", str(certificates / f"{who}.key"), str(certificates / f"{who}.pem"))
+        return storescu(receiving.port, file, options=(*shown, "+cf", str(certificates / "ca.pem")))
+
+    address = ("127.0.0.1", receiving.port)
+    silent = [socket.create_connection(address, source_address=("127.0.0.2", 0)) for _ in range(3)]
+    assert send("stranger").returncode != 0
+    assert storescu(receiving.port, file).returncode != 0
+    assert not receiving.kept() and not receiving.of(Frame)
+    sent = send("machine")
+    assert sent.returncode == 0, sent.stderr
+    wait_for(lambda: receiving.of(Frame))
+    for connection in silent:
+        connection.close()
+
+
+def test_originals_reach_an_archive_over_tls_and_no_other(certificates, tmp_path):
+    port = free_port()
+    (tmp_path / "archive").mkdir()
+    key, certificate = str(certificates / "cart.key"), str(certificates / "cart.pem")
+    command = ["storescp", "+tls", key, certificate, "+cf", str(certificates / "ca.pem")]
+    command += ["-od", str(tmp_path / "archive"), str(port)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listens(port))
+        dataset = pydicom.dcmread(write(tmp_path / "a.dcm", ComputedRadiographyImageStorage))
+        for ca, who, stored in (
+            ("ca", "stranger", False),
+            ("other", "machine", False),
+            ("ca", "machine", True),
+        ):
+            tls = Tls(
+                ca=certificates / f"{ca}.pem",
+                certificate=certificates / f"{who}.pem",
+                key=certificates / f"{who}.key",
+            )
+            archive = Archive(PacsConfig(host="127.0.0.1", port=port, ae_title="ARCHIVE", tls=tls))
+            if stored:
+                archive.store(dataset)
+            else:
+                with pytest.raises(UnreachableError):
+                    archive.store(dataset)
+            assert len(list((tmp_path / "archive").iterdir())) == stored
+    finally:
+        running.terminate()
+        running.wait(10)

@@ -16,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from edge.agent import forward
+from edge.agent.archive import Archive
 from edge.agent.cases import Cases
 from edge.agent.clock import Clock
 from edge.agent.config import PacsConfig, SpoolConfig
@@ -55,7 +56,7 @@ class Cart:
         self.originals = Originals(Cases(self.database, vault, identity), self.spool, identity, self.recorder)
         self.outbox = Outbox(self.database)
         pacs = PacsConfig(host="127.0.0.1", port=port, ae_title="ARCHIVE")
-        self.forwarder = Forwarder(pacs, self.spool, self.recorder)
+        self.forwarder = Forwarder(Archive(pacs), self.spool, self.recorder)
 
     def take(self, number: int, sop_class: str = UltrasoundImageStorage) -> None:
         dataset = Dataset()

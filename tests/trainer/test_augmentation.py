@@ -47,6 +47,11 @@ def test_result_is_of_the_input_range_whatever_is_switched_on() -> None:
         noise=1,
         speckle=1,
         erase=1,
+        exposure=4,
+        grid=1,
+        blur=3,
+        gain=1,
+        shadow=1,
     )
     changed = np.asarray(augment(images(), spec, SEED))
     assert changed.shape == (64, 16, 12, 1) and changed.min() >= 0 and changed.max() <= 255
@@ -98,6 +103,51 @@ def test_a_quarter_turn_and_an_enlargement_are_what_they_say() -> None:
     assert np.allclose(image(5, 5, angle=1.0), [5, 5], atol=1e-5)
     assert np.allclose(image(10, 5, angle=np.pi / 2), [5, 10], atol=1e-5)
     assert np.allclose(image(9, 5, scale=2.0), [7, 5], atol=1e-5)
+
+
+def changed(spec: dict[str, float], pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(augment(pixels, STILL.model_copy(update=spec), SEED))[..., 0]
+
+
+def flat(value: int = 128, n: int = 100) -> np.ndarray:
+    return np.full((n, 24, 24, 1), value, np.uint8)
+
+
+def test_a_smaller_dose_is_darker_and_noisier_for_its_brightness() -> None:
+    exposed = changed({"exposure": 1.0}, flat(100))
+    level, noise = exposed.mean(axis=(1, 2)), exposed.std(axis=(1, 2))
+    assert 45 < level.min() < 60 and 170 < level.max() < 205
+    assert np.corrcoef(level, noise / level)[0, 1] < -0.9
+
+
+def test_a_grid_is_lines_in_one_direction_of_at_most_the_contrast() -> None:
+    lined = changed({"grid": 0.2}, flat())
+    assert np.abs(lined - 128).max() <= 0.2 * 128 + 1e-2
+    along_rows, along_columns = np.ptp(lined, axis=2).max(axis=1), np.ptp(lined, axis=1).max(axis=1)
+    assert np.all(np.minimum(along_rows, along_columns) < 1e-2)
+    assert 20 < (along_rows > along_columns).sum() < 80
+
+
+def test_blur_spreads_a_point_and_keeps_its_sum() -> None:
+    pixels = np.zeros((20, 25, 25, 1), np.uint8)
+    pixels[:, 12, 12] = 255
+    blurred = changed({"blur": 1.5}, pixels)
+    assert np.allclose(blurred.sum(axis=(1, 2)), 255, atol=1)
+    assert blurred[:, 12, 12].min() < 150 and np.allclose(blurred, blurred[:, ::-1, ::-1], atol=1e-2)
+
+
+def test_gain_changes_along_the_depth_only() -> None:
+    gained = changed({"gain": 0.5}, flat())
+    assert np.ptp(gained, axis=2).max() < 1e-2 and np.ptp(gained, axis=1).max() > 20
+    assert np.abs(np.diff(gained, axis=1)).max() < 25
+
+
+def test_a_shadow_darkens_a_band_downwards_in_about_half_the_images() -> None:
+    shaded = changed({"shadow": 0.5}, flat())
+    assert shaded.max() < 128.5
+    dark = shaded.min(axis=(1, 2)) < 115
+    assert 25 < dark.sum() < 75
+    assert (shaded[dark, -1].mean(axis=1) < shaded[dark, 0].mean(axis=1)).all()
 
 
 def test_erase_blanks_at_most_the_allowed_square() -> None:

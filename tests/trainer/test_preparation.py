@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from edge.bundle.steps import Grayscale, Resize, Rgb
+from edge.bundle.steps import Crop, Grayscale, Pad, Resize, Rgb
 from edge.errors import BadInputError
 from trainer.data.dataset import Dataset
 from trainer.data.sample import Sample
@@ -41,7 +41,8 @@ def classifier() -> Recipe:
 def test_every_shipped_recipe_resolves(name: str) -> None:
     recipe = load_recipe(name)
     labels = recipe.labels or ("a", recipe.negative_label or "normal")
-    resolved = resolve(recipe, dataset_of(labels), 100, epochs=None)
+    task = recipe.task if recipe.task == "segmentation" else "single-label"
+    resolved = resolve(recipe, dataset_of(labels, task=task), 100, epochs=None)
     assert resolved.labels == labels
     assert isinstance(resolved.steps[-1], Resize)
     Recipe.model_validate_json(resolved.model_dump_json())
@@ -67,8 +68,21 @@ def test_input_is_of_the_datas_size_up_to_the_largest(
 def test_a_recipe_that_names_a_size_gets_it_and_colour_comes_before_the_resize(classifier: Recipe) -> None:
     wanted = classifier.model_copy(update={"steps": (), "input": InputSize(height=40, width=48, channels=3)})
     resolved = resolve(wanted, dataset_of(("a", "b")), 100, None)
-    assert resolved.steps == (Rgb(), Resize(height=40, width=48))
+    assert resolved.steps == (Rgb(), Resize(height=40, width=48, method="linear"))
     assert resolve(classifier, dataset_of(("a", "b")), 100, None).steps[0] == Grayscale()
+
+
+def test_small_images_are_enlarged_smoothly_to_the_least_side_and_large_ones_shrunk_by_area(
+    classifier: Recipe,
+) -> None:
+    wanted = classifier.model_copy(update={"input": InputSize(smallest=56)})
+    for (height, width), expected in (
+        ((28, 28), Resize(height=56, width=56, method="linear")),
+        ((28, 42), Resize(height=56, width=84, method="linear")),
+        ((64, 64), Resize(height=64, width=64, method="area")),
+        ((256, 256), Resize(height=128, width=128, method="area")),
+    ):
+        assert resolve(wanted, dataset_of(("a", "b"), height, width), 100, None).steps[-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -93,14 +107,72 @@ def test_a_negative_label_that_the_data_lacks_is_refused(classifier: Recipe) -> 
         resolve(wanted, dataset_of(("a", "b")), 100, None)
 
 
-def test_masks_are_refused_with_the_remedy(classifier: Recipe) -> None:
-    with pytest.raises(BadInputError, match=r"masks.*class folders"):
+def test_masks_and_labels_each_need_a_recipe_of_their_kind(classifier: Recipe) -> None:
+    with pytest.raises(BadInputError, match=r"masks.*--recipe segmentation.*class folders"):
         resolve(classifier, dataset_of(("a", "b"), task="segmentation"), 100, None)
+    with pytest.raises(BadInputError, match=r"no masks for recipe 'segmentation'.*masks/X\.png"):
+        resolve(load_recipe("segmentation"), dataset_of(("a", "b")), 100, None)
+
+
+def masked(height: int = 40, width: int = 50, each: int = 12) -> Dataset:
+    """Gray noise, half of it with a bright square that its mask outlines as class 1; two images a patient."""
+    random = np.random.default_rng(0)
+    samples = []
+    for number in range(2 * each):
+        pixels = random.integers(60, 140, (height, width), dtype=np.uint8)
+        mask = np.zeros((height, width), np.uint8)
+        if number % 2:
+            top, left = random.integers(4, height // 2, 2)
+            mask[top : top + 12, left : left + 12] = 1
+            pixels[mask == 1] += 100
+        samples.append(Sample(f"{number}", (), array=pixels, mask=mask, patient=str(number // 2)))
+    return Dataset(samples, ("nothing", "square"), "segmentation", Path("squares"))
+
+
+def test_masks_are_prepared_as_their_images_are() -> None:
+    recipe = load_recipe("segmentation").model_copy(update={"steps": (Pad(value=9), Crop(left=200))})
+    prepared = prepare(recipe, masked(), 0, QUIET)
+    assert prepared.name == "squares" and prepared.input_shape == (32, 48, 1)
+    for part in prepared.parts:
+        assert part.masks is not None and part.masks.shape == part.pixels.shape[:3]
+        square = part.masks == 1
+        # What is bright is what the mask says, but for pixels that the resize blends at the edge.
+        assert ((part.pixels[..., 0] > 155) == square).mean() > 0.98
+        assert np.array_equal(part.truth[:, 1], square.any(axis=(1, 2)))
+        assert np.array_equal(part.truth[:, 0], 1 - part.truth[:, 1])
+        assert part.counts == {"nothing": int(part.truth[:, 0].sum()), "square": int(part.truth[:, 1].sum())}
+        assert part.every(3).masks is not None and len(part.every(3).masks) == len(part.every(3).pixels)
+    assert prepared.recipe.negative_label == "nothing"
+    groups = [{sample.patient for sample in part.loaded.samples} for part in prepared.parts]
+    assert not (groups[0] & groups[1] or groups[1] & groups[2] or groups[0] & groups[2])
+
+
+def test_the_background_is_what_means_that_nothing_was_found() -> None:
+    recipe = load_recipe("segmentation").model_copy(update={"negative_label": "square"})
+    with pytest.raises(BadInputError, match=r"negative_label is 'square'.*'nothing', is the background"):
+        resolve(recipe, masked(), 100, None)
+
+
+def test_phantom_hearts_are_outlined_and_stay_with_their_split() -> None:
+    counts = {"train": 8, "val": 4, "test": 4}
+    dataset = from_phantoms(load_recipe("cardiac-segmentation"), seed=1, counts=counts)
+    assert dataset.labels == ("background", "left ventricle") and dataset.task == "segmentation"
+    assert len({sample.group for sample in dataset.samples}) == 4
+    shares = [float((sample.load_mask() == 1).mean()) for sample in dataset.samples]
+    assert all(0.01 < share < 0.3 for share in shares) and len(set(shares)) > 8
 
 
 def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
     short = resolve(classifier, dataset_of(("a", "b")), 100, epochs=3)
     assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
+
+
+def test_fewer_epochs_teach_for_fewer_too() -> None:
+    recipe = load_recipe("chest-xray-small")
+    short = resolve(recipe, dataset_of(("a", "b")), 100, epochs=recipe.training.epochs // 4)
+    assert recipe.distillation and short.distillation
+    for whole, less in zip(recipe.distillation.teachers, short.distillation.teachers, strict=True):
+        assert less.epochs == max(1, round(whole.epochs / 4))
 
 
 @pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 300), (800, 20, 45), (40_000, 64, 30)])
@@ -136,9 +208,8 @@ def test_a_general_recipe_is_named_after_the_data_a_particular_one_keeps_its_nam
     assert prepare(load_recipe("chest-xray"), data, 0, QUIET).name == "chest-xray"
 
 
-def test_phantoms_say_that_they_are(monkeypatch: pytest.MonkeyPatch, classifier: Recipe) -> None:
-    monkeypatch.setattr("trainer.preparation.PHANTOM_COUNTS", {"train": 8, "val": 4, "test": 4})
-    dataset = from_phantoms(classifier, seed=0)
+def test_phantoms_say_that_they_are(classifier: Recipe) -> None:
+    dataset = from_phantoms(classifier, seed=0, counts={"train": 8, "val": 4, "test": 4})
     assert dataset.splits == ("train", "val", "test")
     prepared = prepare(classifier, dataset, 0, QUIET, generated=True)
     assert "knows nothing of patients" in prepared.recipe.intended_use.statement

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from trainer.backend import keras, tfmot
 from trainer.history import Epoch
+from trainer.learning import Lesson
 from trainer.recipe import Compression
-from trainer.training import Images, Plan, fit
+from trainer.training import Plan
 
 __all__ = ["prune", "sparsity"]
 
@@ -19,24 +19,16 @@ RAMP_SHARE = 0.5
 HEADS = ("logits", "mask")
 
 
-def prune(
-    model: Any,
-    train: Images,
-    tune: Images,
-    plan: Plan,
-    compression: Compression,
-    on_epoch: Callable[[Epoch], None],
-) -> tuple[Any, list[Epoch]]:
-    """A pruned copy of a trained network, fine-tuned to give the answers of ``model`` itself.
+def prune(model: Any, lesson: Lesson, plan: Plan, compression: Compression) -> tuple[Any, list[Epoch]]:
+    """A pruned copy of a trained network, fine-tuned to give the answers of the plan's teacher.
 
     Sparsity rises along a polynomial over the first half of ``compression.pruning_epochs`` and stays (Zhu and
     Gupta 2017); only epochs at full sparsity may be kept. The first convolution, depthwise kernels and the
-    heads are not pruned: they are small and tell on every answer.
-    The unpruned network is the teacher: what is wanted is a smaller copy of it, and on few images labels
-    would pull it elsewhere.
+    heads are not pruned: they are small and tell on every answer. It compresses the transfer; it makes
+    nothing faster.
     """
     epochs = compression.pruning_epochs
-    steps = len(train.pixels) // min(plan.training.batch_size, len(train.pixels))
+    steps = len(lesson.train.pixels) // min(plan.training.batch_size, len(lesson.train.pixels))
     ramp = max(1, round(RAMP_SHARE * epochs * steps))
     schedule = tfmot.sparsity.keras.PolynomialDecay(
         initial_sparsity=0.0,
@@ -57,25 +49,14 @@ def prune(
     pruned = keras.models.clone_model(model)
     pruned.set_weights(model.get_weights())
     student = keras.models.clone_model(pruned, clone_function=wrapped)
-    history = fit(
-        student,
-        train,
-        tune,
-        replace(
-            plan,
-            stage="pruning",
-            # The teacher's answers carry all of these already.
-            training=plan.training.model_copy(
-                update={"class_weights": False, "mixup": 0.0, "label_smoothing": 0.0}
-            ),
-            epochs=epochs,
-            learning_rate=compression.pruning_learning_rate,
-            teacher=model,
-            callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
-            eligible_from=min(epochs, -(-(ramp + steps) // steps)),
-        ),
-        on_epoch,
+    plan = replace(
+        plan,
+        epochs=epochs,
+        learning_rate=compression.pruning_learning_rate,
+        callbacks=(tfmot.sparsity.keras.UpdatePruningStep(),),
+        eligible_from=min(epochs, -(-(ramp + steps) // steps)),
     )
+    history = lesson.fit(f"Pruning {compression.sparsity:.0%} of the weights", student, plan)
     return pruned, history
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from edge.bundle.manifest import Calibration, InputSpec, OutputSpec
+from edge.bundle.manifest import InputSpec, OutputSpec
 from edge.errors import ScanwrightError
 from trainer.backend import quiet, tf
+from trainer.calibration import calibration_images
 from trainer.models.export import export
-from trainer.training import Images
 
 __all__ = ["calibration_images", "describe", "to_float", "to_int8"]
 
@@ -46,21 +45,6 @@ def to_int8(model: Any, calibration: NDArray[np.uint8]) -> bytes:
             "int8, 1/128 and 0 were expected: report this with your TensorFlow version"
         )
     return model_file
-
-
-def calibration_images(train: Images, count: int, seed: int) -> tuple[NDArray[np.uint8], Calibration]:
-    """At most ``count`` training images, evenly from the labels, and what the manifest keeps of them."""
-    random = np.random.default_rng(seed)
-    queues = [list(random.permutation(np.flatnonzero(column > 0.5))) for column in train.targets.T]
-    unlabelled = np.flatnonzero(~(train.targets > 0.5).any(axis=1))
-    queues.append(list(random.permutation(unlabelled)))
-    chosen: dict[int, None] = {}
-    while len(chosen) < count and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < count:
-                chosen.setdefault(int(queue.pop()))
-    images = np.ascontiguousarray(train.pixels[list(chosen)])
-    return images, Calibration(count=len(images), sha256=hashlib.sha256(images.tobytes()).hexdigest())
 
 
 def describe(model_file: bytes) -> tuple[InputSpec, tuple[OutputSpec, ...]]:

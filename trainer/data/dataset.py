@@ -34,13 +34,15 @@ class Loaded:
     """Preprocessed images in memory; position ``i`` of every field is the same image.
 
     ``pixels`` is uint8 ``[n, h, w]`` or ``[n, h, w, 3]``; ``hashes`` are the 6-byte fingerprints and
-    ``measures`` the quality measures of the images as they were before the steps.
+    ``measures`` the quality measures of the images as they were before the steps. ``masks``, in a
+    segmentation, are class indices ``[n, h, w]``, moved as their images were.
     """
 
     pixels: NDArray[np.uint8]
     samples: list[Sample]
     hashes: list[bytes]
     measures: list[dict[str, float]]
+    masks: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,10 @@ class Dataset:
         from edge.imaging.fingerprint import pixel_hash
         from edge.imaging.quality import measure
         from edge.imaging.steps import apply_steps
+        from trainer.data.masks import move_mask
 
         out: NDArray[np.uint8] | None = None
+        masks: list[Pixels] = []
         kept: list[Sample] = []
         hashes: list[bytes] = []
         measures: list[dict[str, float]] = []
@@ -128,6 +132,8 @@ class Dataset:
             advance()
             try:
                 prepared = apply_steps(pixels, steps)
+                if sample.mask is not None:
+                    masks.append(move_mask(sample.load_mask(), steps))
             except BadInputError as error:
                 self.unreadable.append((sample.path or self.origin, str(error)))
                 continue
@@ -139,7 +145,7 @@ class Dataset:
             measures.append(measure(pixels, prepared))
         self._check_classes_remain(samples, kept)
         assert out is not None
-        return Loaded(out[: len(kept)], kept, hashes, measures)
+        return Loaded(out[: len(kept)], kept, hashes, measures, np.stack(masks) if masks else None)
 
     def typical_size(self, most: int = 64) -> tuple[int, int]:
         """Median height and width of at most ``most`` images, evenly picked.

@@ -19,8 +19,8 @@ class Sample:
     ``name`` is unique in its dataset: the path below the data folder, with ``#i`` for frame ``i`` of a
     multi-frame file, or array and index in an ``.npz``. ``labels`` are the names that hold for it: one in
     single-label data, any number in multi-label data, none in segmentation, where ``mask`` is the file of
-    class indices. ``split`` is "train", "val", "test" or None. ``patient`` only groups images: never shown.
-    Either ``path`` (and ``frame`` within it) or ``array`` says where the pixels are.
+    class indices, or these themselves. ``split`` is "train", "val", "test" or None. ``patient`` only groups
+    images: never shown. Either ``path`` (and ``frame`` within it) or ``array`` says where the pixels are.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Sample:
     path: Path | None = None
     frame: int = 0
     array: Pixels | None = None
-    mask: Path | None = None
+    mask: Path | Pixels | None = None
     patient: str | None = None
     site: str | None = None
     age_years: float | None = None
@@ -61,7 +61,7 @@ class Sample:
 
         if self.mask is None:
             raise ValueError(f"{self.name} has no mask")
-        return decode_image(self.mask)
+        return decode_image(self.mask) if isinstance(self.mask, Path) else self.mask
 
 
 def read_frames(samples: Sequence[Sample]) -> Iterator[Pixels]:

@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from edge.errors import ScanwrightError
 from edge.imaging.decode import decode_file
 from trainer.data.phantoms import LABELS, phantom
-from trainer.data.phantoms.writer import write_dicom
+from trainer.data.phantoms.dicom import write_dicom
 
 __all__ = ["CLIP", "SIDE", "Case", "write_cases"]
 

@@ -74,10 +74,10 @@ def fit_thresholds(
         targets: zeros and ones ``[n, K]``.
         labels: names of the K columns.
         negative_label: the one that means nothing was found, if any.
-        task: single-label or multi-label.
+        task: of the model; the labels of a segmentation are judged as multi-label.
         sensitivity: aimed at, 0..1.
     """
-    cap = 0.5 if task == "multi-label" else max(1 / len(labels), 0.25)
+    cap = 0.5 if task != "single-label" else max(1 / len(labels), 0.25)
     thresholds = {}
     for column, label in enumerate(labels):
         positives = probabilities[targets[:, column] > 0.5, column]
@@ -95,7 +95,7 @@ def fit_thresholds(
 def _doubted(targets: NDArray[Any], task: Task) -> Floats:
     """Targets ``[n, K]`` with ``(count + 1) / (count + 2)`` for 1, and what that leaves for 0."""
     present = targets.sum(axis=0)
-    if task == "multi-label":
+    if task != "single-label":
         absent = len(targets) - present
         return np.asarray(np.where(targets > 0.5, (present + 1) / (present + 2), 1 / (absent + 2)))
     doubt = (targets / (present + 2)).sum(axis=1, keepdims=True)

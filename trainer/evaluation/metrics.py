@@ -190,7 +190,7 @@ def summarize(
         probabilities: calibrated, ``[n, C]``.
         truth: class indices ``[n]``, or for multi-label 0 and 1 ``[n, C]``.
         labels: names of the C classes.
-        task: of the model; a segmentation is judged as single-label here.
+        task: of the model; the labels of a segmentation are judged as multi-label.
         negative_label: the label that means nothing was found, where there is one.
 
     Returns:
@@ -198,7 +198,7 @@ def summarize(
     """
     scores = np.asarray(probabilities, np.float64).reshape(-1, len(labels))
     truth = np.asarray(truth)
-    several = task == "multi-label"
+    several = task != "single-label"
     known = one_vs_rest(truth, len(labels))
     said = scores >= 0.5 if several else one_vs_rest(scores.argmax(axis=1), len(labels))
     counts = [_Counts.of(said[:, c], known[:, c]) for c in range(len(labels))]

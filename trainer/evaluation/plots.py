@@ -12,10 +12,11 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from trainer.budget import Budget, Found
 from trainer.evaluation.metrics import roc_curve
 from trainer.history import Epoch
 
-__all__ = ["learning_curves", "reliability", "roc"]
+__all__ = ["front", "learning_curves", "reliability", "roc"]
 
 INK, SOFT = "#010203", "#040506"
 SERIES = ["#070801", "#070802", "#070803", "#070804", "#070805", "#070806"]
@@ -46,24 +47,25 @@ STYLE: Any = {
 Floats = NDArray[np.float64]
 
 
-def learning_curves(history: Sequence[Epoch]) -> str:
-    """Loss and accuracy of every epoch, the pruning's after the training's."""
+def learning_curves(history: Sequence[Epoch], figure_of_merit: str = "accuracy") -> str:
+    """Loss and accuracy (or "dice") of every epoch, the pruning's after the training's."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 3.1), layout="constrained")
         epochs = np.arange(1, len(history) + 1)
-        for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for axes, what in zip(figure.subplots(1, 2), ("loss", figure_of_merit), strict=True):
             axes.plot(
                 epochs, [getattr(e, what) for e in history], color=SERIES[0], label="training, augmented"
             )
             axes.plot(epochs, [getattr(e, f"tune_{what}") for e in history], color=SERIES[1], label="tuning")
-            pruned = [place for place, e in zip(epochs, history, strict=True) if e.stage == "pruning"]
-            if pruned:
-                axes.axvline(pruned[0] - 0.5, color=INK, linewidth=0.8, linestyle=":")
-                height, side = (0.98, "top") if what == "loss" else (0.02, "bottom")
-                axes.text(pruned[0] - 0.4, height, "pruning", transform=axes.get_xaxis_transform(), va=side)
+            height, side = (0.98, "top") if what == "loss" else (0.02, "bottom")
+            for name in ("channels", "pruning", "quantization"):
+                places = [place for place, e in zip(epochs, history, strict=True) if e.stage == name]
+                if places:
+                    axes.axvline(places[0] - 0.5, color=INK, linewidth=0.8, linestyle=":")
+                    axes.text(places[0] - 0.4, height, name, transform=axes.get_xaxis_transform(), va=side)
             axes.set(xlabel="epoch", ylabel=what)
             axes.legend(loc="best")
-        return _svg(figure, "Loss and accuracy of training and tuning images, epoch by epoch")
+        return _svg(figure, f"Loss and {figure_of_merit} of training and tuning images, epoch by epoch")
 
 
 def roc(scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: Sequence[int]) -> str:
@@ -103,6 +105,42 @@ def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) 
         return _svg(
             figure, "Reliability: share of right answers by confidence, with the number of images in each bin"
         )
+
+
+def front(tried: Sequence[Found], budget: Budget) -> str:
+    """What a search tried: the score on tuning images against size and against latency.
+
+    The Pareto front is joined by a line, limits are dotted lines, the one that was taken has a ring.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(10, 3.4), layout="constrained")
+        latency = f"ms an image, {f'estimated for {budget.target}' if budget.target else 'here'}"
+        scores = [found.score for found in tried]
+        for axes, values, limit, title in zip(
+            figure.subplots(1, 2, sharey=True),
+            ([found.size / 1000 for found in tried], [found.latency for found in tried]),
+            (budget.size and budget.size / 1000, budget.latency),
+            ("int8 file, kB", latency),
+            strict=True,
+        ):
+            # Only what is better than all that is smaller, or faster, is on the front.
+            lead: list[tuple[float, float]] = []
+            for value, score in sorted(zip(values, scores, strict=True), key=lambda at: (at[0], -at[1])):
+                if not lead or score > lead[-1][1]:
+                    lead.append((value, score))
+            axes.plot(*zip(*lead, strict=True), color=SERIES[0], linewidth=1)
+            for found, value in zip(tried, values, strict=True):
+                face = SERIES[0] if found.fits else "none"
+                axes.plot(value, found.score, "o", color=SERIES[0], markerfacecolor=face, markersize=5)
+                if found.best:
+                    axes.plot(value, found.score, "o", color=INK, fillstyle="none", markersize=11)
+            if limit:
+                axes.axvline(limit, color=INK, linewidth=0.8, linestyle=":")
+                place = axes.get_xaxis_transform()
+                axes.text(limit, 0.02, " limit", transform=place, va="bottom", fontsize=8)
+            axes.set(xlabel=title, xlim=(0, None))
+        figure.axes[0].set(ylabel=f"{tried[0].measure}, tuning")
+        return _svg(figure, "Score on tuning images against size and time of every combination tried")
 
 
 def _svg(figure: Any, description: str) -> str:

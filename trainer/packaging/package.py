@@ -15,18 +15,20 @@ from edge.bundle.target import target as find_target
 from edge.errors import BadInputError, ScanwrightError
 from edge.inference.predictor import Predictor, replay
 from edge.schema import parse, read
+from trainer.evaluation.layers import LayerError
+from trainer.evaluation.paired import Drop, Drops
 from trainer.packaging.card import model_card
+from trainer.packaging.gate import check_drops
 from trainer.packaging.operators import check_target, least_version, operators
+from trainer.packaging.phone import app_of, checksums, native_model
 from trainer.packaging.sbom import bill_of_materials
 from trainer.packaging.vectors import golden
 
-__all__ = ["AUROC_TOLERANCE", "package"]
-
-AUROC_TOLERANCE = 0.005
-"""By how much the held-out AUROC of the int8 model may be below the float model's."""
+__all__ = ["package"]
 
 
 class _Variant(BaseModel):
+    n: int = 0
     auroc: Interval | None = None
     file_bytes: int
 
@@ -39,13 +41,15 @@ class _Metrics(BaseModel):
     """What packaging needs of ``metrics.json``."""
 
     variants: dict[str, _Variant]
+    drops: dict[str, Drops] = {}
+    layers: tuple[LayerError, ...] = ()
     data: _Data = _Data()
 
 
 def package(
     run: Path, target_name: str, out: Path, name: str | None = None, version: str | None = None
 ) -> Path:
-    """Make ``NAME-VERSION-TARGET.swb`` in ``out``; the same RUN gives the same bytes.
+    """Make ``NAME-VERSION-TARGET.swb`` in ``out``, for a phone also ``NAME-app``; same RUN, same bytes.
 
     The bundle is opened again and its golden vectors are replayed before this returns.
 
@@ -58,16 +62,16 @@ def package(
 
     Raises:
         BadInputError: no such target, no RUN, or a name or version of the wrong form.
-        ScanwrightError: int8 is worse than float by more than :data:`AUROC_TOLERANCE`, the target lacks an
-            operator, or the model's outputs do not vary.
+        ScanwrightError: int8 is worse than float by more than :mod:`trainer.packaging.gate` allows, the
+            target lacks an operator, or the model's outputs do not vary.
     """
     target = find_target(target_name)
     draft = read(_member(run, "manifest.json"), Manifest)
     metrics = read(_member(run, "metrics.json"), _Metrics)
     model = _member(run, "int8.tflite").read_bytes()
-    _check_quantization(run, metrics, len(model))
+    _check_quantization(run, metrics, len(model), draft.provenance.source is not None)
     used = operators(model, str(run / "int8.tflite"))
-    check_target(used, target)
+    check_target(used, target, str(run / "int8.tflite"))
     changes = {
         "name": name or draft.name,
         "version": version or draft.version,
@@ -83,9 +87,13 @@ def package(
     if manifest.decision.ood:
         members["ood.npz"] = _member(run, "ood.npz").read_bytes()
     members["golden.npz"] = _golden(run, model, manifest).to_npz()
+    members |= native_model(target, manifest, model)
     members["MODEL_CARD.md"] = model_card(manifest, target, metrics.data.counts).encode()
+    members |= checksums(target, members)
     members["sbom.cdx.json"] = bill_of_materials(manifest, members)
-    return _write(out / bundle_file_name(manifest), manifest, members)
+    path = _write(out / bundle_file_name(manifest), manifest, members)
+    app_of(target, path)
+    return path
 
 
 def _write(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> Path:
@@ -111,28 +119,39 @@ def _golden(run: Path, model: bytes, manifest: Manifest) -> Golden:
 
 def _member(run: Path, name: str) -> Path:
     if not run.is_dir():
-        raise BadInputError(f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves")
+        model = (
+            " (to bring a model that was trained elsewhere, give --data and --labels)" if run.exists() else ""
+        )
+        raise BadInputError(
+            f"{run}: is not a RUN, the folder that 'scanwright train --out RUN' leaves{model}"
+        )
     if not (run / name).is_file():
         raise BadInputError(f"{run}: has no {name}; it is not a RUN, or the training did not finish")
     return run / name
 
 
-def _check_quantization(run: Path, metrics: _Metrics, model_bytes: int) -> None:
-    """Refuse an int8 model that is not the one measured, or worse than the float one."""
-    for variant in ("float", "int8"):
+def _check_quantization(run: Path, metrics: _Metrics, model_bytes: int, brought: bool) -> None:
+    """Refuse an int8 model that is not the one measured, or worse than the float one.
+
+    A model that was ``brought`` in int8 has no float one beside it; that it tells the labels apart was shown
+    when it was.
+    """
+    for variant in ("int8",) if brought else ("float", "int8"):
         if variant not in metrics.variants:
             raise BadInputError(f"{run / 'metrics.json'}: has no results of the {variant} model")
     if metrics.variants["int8"].file_bytes != model_bytes:
         raise BadInputError(f"{run / 'int8.tflite'}: is not the file that metrics.json was measured on")
+    if "float" not in metrics.variants:
+        return
+    drops = metrics.drops.get("int8") or _plain_drop(metrics)
+    check_drops(str(run), drops, pruned=metrics.drops.get("pruned"), layers=metrics.layers)
+
+
+def _plain_drop(metrics: _Metrics) -> Drops:
+    """What a run that did not compare image by image says: nothing shows that its drop is chance."""
     before, after = metrics.variants["float"].auroc, metrics.variants["int8"].auroc
-    if before is None or after is None:
-        raise ScanwrightError(
-            f"{run}: refused, the held-out AUROC is undefined, so nothing shows that int8 is as good as "
-            "float; train again with held-out images of every class"
-        )
-    if before.value - after.value > AUROC_TOLERANCE:
-        raise ScanwrightError(
-            f"{run}: refused, quantization costs too much: held-out AUROC {before.value:.4f} as float, "
-            f"{after.value:.4f} as int8; at most {AUROC_TOLERANCE} less is allowed. Prune less, or give more "
-            "calibration images"
-        )
+    overall = None
+    if before is not None and after is not None:
+        lost = before.value - after.value
+        overall = Drop(before=before.value, after=after.value, low=lost, high=lost, certainty=1.0)
+    return Drops(metric="auroc", n=metrics.variants["int8"].n, overall=overall)

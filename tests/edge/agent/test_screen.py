@@ -16,6 +16,7 @@ from edge.agent.config import ScreenConfig
 from edge.agent.screen import ScreenServer
 from edge.bundle.reasons import Reason
 from edge.errors import ScanwrightError
+from edge.mqtt.payloads import Finding
 from edge.web.catalogue import load_texts
 
 HOST = "127.0.0.1"
@@ -252,3 +253,41 @@ def test_arabic_runs_from_right_to_left(tmp_path: Path) -> None:
         assert load_texts("ar")["reason.out_of_distribution"] in page
     finally:
         screen.close()
+
+
+def test_a_clip_shows_its_newest_ejection_fraction_on_each_of_its_frames(served: Served) -> None:
+    study = "cd" * 16
+
+    def frame(number: int, fraction: float | None, **area: float) -> Finding:
+        heart = {"label": "left ventricle", "unit": "%"}
+        reason = None if fraction is not None else "no_whole_beat"
+        frames = (1, 2) if fraction is not None else ()
+        measurements = [
+            {"name": "area", "label": "left ventricle", "value": 31.24, "unit": "cm2"},
+            {"name": "ejection_fraction", **heart, "value": fraction, "reason": reason, "frames": frames},
+        ]
+        evidence = {"ood_score": 1.0, "ood_limit": 9.0, "area": {"left ventricle": 0.1}}
+        return served.filled.put(
+            "positive",
+            "left ventricle",
+            p=0.99 if number == 0 else 0.9,
+            frame=number,
+            study=study,
+            measurements=measurements,
+            evidence=evidence,
+        )
+
+    first = frame(0, None)
+    page = served.text()
+    texts = load_texts("en")
+    assert texts["absent.no_whole_beat"] in page and texts["measure.method"] not in page
+    assert "31.2 cm²" in page
+    assert texts["image.outline"] in page and texts["image.heat"] not in page
+    diastole = frame(1, None)
+    frame(2, 57.6)
+    frame(3, 58.4)
+    for path in ("/", f"/?finding={first.id}"):
+        page = served.text(path)
+        assert ">58%<" in page and texts["absent.no_whole_beat"] not in page
+        assert texts["measure.method"] in page
+    assert f'href="/?finding={diastole.id}" id="study-{study}"' in page

@@ -98,14 +98,16 @@ def test_a_finding_says_what_was_found_where_and_by_what(tmp_path, model, pictur
     assert finding.bundle.name == "tiny" and not finding.bundle.signed
     assert finding.evidence.peak and finding.evidence.ood_limit and finding.evidence.quality["side"] == 200
     assert finding.elapsed_ms["total"] >= finding.elapsed_ms["infer"]
-    assert report.image and report.image.startswith(b"\x89PNG") and report.overlay and not report.heat
+    assert report.image and report.image.startswith(b"\x89PNG") and report.overlay
+    assert not finding.evidence.overlay
 
 
 def test_overlays_leave_the_cart_only_where_configured_and_without_the_picture(tmp_path, model, picture):
     lesion, normal = frame(picture("lesion", 3)), frame(picture("normal", 3))
-    assert reporter(tmp_path, "positive").judged(model, lesion)[0].heat
-    assert not reporter(tmp_path, "positive").judged(model, normal)[0].heat
-    assert reporter(tmp_path, "always").judged(model, normal)[0].heat
+    assert reporter(tmp_path, "positive").judged(model, lesion)[0].finding.evidence.overlay
+    for when, shown in (("positive", normal), ("demand", lesion), ("never", lesion)):
+        assert not reporter(tmp_path, when).judged(model, shown)[0].finding.evidence.overlay
+    assert reporter(tmp_path, "always").judged(model, normal)[0].finding.evidence.overlay
     dark = Frame(np.where(picture("lesion", 3) > 150, 255, 0).astype(np.uint8), "d", "s", "drop")
     heat = reporter(tmp_path, "always").judged(model, dark)[0]
     assert heat.heat != heat.image

@@ -19,7 +19,13 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.processing import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_presentation_lut,
+    apply_voi_lut,
+    apply_windowing,
+)
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -33,6 +39,7 @@ from edge.imaging.decode import decode_file
 from edge.imaging.dicom import age_years
 from edge.imaging.errors import UnreadableImageError
 from edge.imaging.frame import Frame, Header, Pixels
+from tests.edge.imaging.test_screen_capture import overlap, ultrasound_screen
 
 _NO_REPLACEMENT = object()
 
@@ -202,6 +209,19 @@ def test_monochrome1_is_inverted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(inverted, 255 - plain)
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("shape", ["IDENTITY", "INVERSE"])
+def test_a_presentation_lut_shape_inverts_once(photometric: str, shape: str, tmp_path: Path) -> None:
+    pixels = _gray(12)
+    plain = _only(_write(tmp_path / "2", pixels))
+    path = _write(tmp_path / "1", pixels, PhotometricInterpretation=photometric, PresentationLUTShape=shape)
+    inverted = photometric == "MONOCHROME1" or shape == "INVERSE"
+    np.testing.assert_array_equal(_only(path), 255 - plain if inverted else plain)
+    if photometric == "MONOCHROME2":  # of MONOCHROME1 pydicom takes no notice
+        values = apply_presentation_lut(pixels.astype(int), dcmread(path))
+        np.testing.assert_array_equal(_only(path), _scaled(values, values.min(), values.max()))
+
+
 def _lut(entries: Sequence[int], first: int, depth: int) -> list[Dataset]:
     item = Dataset()
     item.LUTDescriptor, item.LUTData = [len(entries), first, depth], list(entries)
@@ -273,6 +293,57 @@ def test_padding_is_black_and_outside_the_range(photometric: str, tmp_path: Path
     assert both[0].tolist() == [0, 0, *inside]
     everything = _only(_write(tmp_path / "a", pixels[:, :1], PixelPaddingValue=-2000))
     assert everything.tolist() == [[0]]
+
+
+_slopes = st.sampled_from(["1", "0.5", "2.25", "-1.5"])
+_shown = st.fixed_dictionaries(
+    {},
+    optional={
+        "rescale": st.tuples(_slopes, st.integers(-2000, 2000).map(str)),
+        "window": st.tuples(
+            st.integers(-1000, 5000).map(str),
+            st.integers(2, 5000).map(str),
+            st.sampled_from([None, "LINEAR", "LINEAR_EXACT", "SIGMOID"]),
+        ),
+        "inverse": st.booleans(),
+    },
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    bits=st.integers(1, 16),
+    signed=st.booleans(),
+    seed=st.integers(0, 99),
+    frames=st.integers(1, 3),
+    shown=_shown,
+)
+def test_any_rules_together_are_pydicoms(
+    bits: int, signed: bool, seed: int, frames: int, shown: dict[str, Any], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(seed)
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    kind = f"{'i' if signed else 'u'}{1 if bits <= 8 else 2}"
+    attributes: dict[str, Any] = {"BitsStored": bits, "HighBit": bits - 1}
+    if "rescale" in shown:
+        attributes["RescaleSlope"], attributes["RescaleIntercept"] = shown["rescale"]
+    if "window" in shown:
+        attributes["WindowCenter"], attributes["WindowWidth"], function = shown["window"]
+        attributes |= {"VOILUTFunction": function} if function else {}
+    if shown.get("inverse"):
+        attributes["PhotometricInterpretation"] = "MONOCHROME1"
+    path = _write(tmp_path / "a", random.integers(low, high, (frames, 5, 7)).astype(kind), **attributes)
+    dataset = dcmread(path)
+    values = apply_modality_lut(dataset.pixel_array, dataset)
+    if "window" in shown:
+        least, most = apply_windowing(np.array([-1e30, 1e30]), dataset)
+        values = apply_voi_lut(values, dataset)
+    else:
+        least, most = values.min(), values.max()
+    expected = _scaled(values, least, most) if most != least else np.zeros(values.shape, np.uint8)
+    expected = 255 - expected if shown.get("inverse") else expected
+    found = np.stack([frame.pixels for frame in _decode(path)])
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
 
 
 def test_planar_colour_is_interleaved(tmp_path: Path) -> None:
@@ -465,3 +536,49 @@ def test_no_bytes_raise_anything_else(
             assert frame.pixels.dtype == np.uint8 and frame.pixels.shape[2:] in ((), (3,))
     except UnreadableImageError as error:
         assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
+def test_raw_data_is_told_from_what_is_for_presentation(tmp_path: Path) -> None:
+    for intent, reason in (("FOR PROCESSING", Reason.FOR_PROCESSING), ("FOR PRESENTATION", None)):
+        (frame,) = _decode(_write(tmp_path / "a", _gray(8), PresentationIntentType=intent))
+        assert frame.reason is reason
+
+
+def test_a_repeated_frame_of_a_cine_is_told(tmp_path: Path) -> None:
+    pixels = np.stack([_gray(8)[:, ::step] for step in (1, 1, -1, 1)])
+    frames = _decode(_write(tmp_path / "a", pixels))
+    assert [frame.reason for frame in frames] == [None, Reason.FROZEN, None, None]
+
+
+def _region(left: int, top: int, right: int, bottom: int, kind: tuple[int, int] = (1, 1)) -> Dataset:
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType = kind
+    region.RegionLocationMinX0, region.RegionLocationMinY0 = left, top
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = right, bottom
+    return region
+
+
+def test_an_ultrasound_screen_is_cut_to_its_regions_of_tissue(tmp_path: Path) -> None:
+    pixels = _gray(8, shape=(100, 120))
+    trace, two = _region(0, 80, 119, 99, (4, 10)), [_region(10, 20, 49, 69), _region(60, 25, 99, 69)]
+    window = {"WindowCenter": "128", "WindowWidth": "256"}
+    cut = _only(_write(tmp_path / "a", pixels, SequenceOfUltrasoundRegions=[trace, *two], **window))
+    np.testing.assert_array_equal(cut, pixels[20:70, 10:100])
+    for modality, regions in (("DX", two), ("US", [trace]), ("US", [*two, _region(0, 0, 639, 479)])):
+        path = _write(
+            tmp_path / "b", pixels, Modality=modality, SequenceOfUltrasoundRegions=regions, **window
+        )
+        np.testing.assert_array_equal(_only(path), pixels)
+
+
+def test_a_screen_with_burned_in_text_is_cut_to_the_scan_or_gives_no_result(tmp_path: Path) -> None:
+    window = {"WindowCenter": "128", "WindowWidth": "256", "BurnedInAnnotation": "YES"}
+    screen, scan = ultrasound_screen(0)
+    (frame,) = _decode(_write(tmp_path / "a", screen, **window))
+    assert frame.reason is None and overlap(frame.pixels.shape, scan) > 0.9
+    empty = screen.copy()
+    empty[scan.top : scan.bottom, scan.left : scan.right] = 0
+    (frame,) = _decode(_write(tmp_path / "a", empty, **window))
+    assert frame.reason is Reason.USER_INTERFACE
+    (frame,) = _decode(_write(tmp_path / "a", empty, **{**window, "BurnedInAnnotation": "NO"}))
+    assert frame.reason is None and frame.pixels.shape == empty.shape

@@ -7,7 +7,7 @@ from sklearn.covariance import LedoitWolf
 from edge.bundle.arrays import pack
 from edge.bundle.errors import BundleError
 from edge.inference import ood
-from edge.inference.ood import OodModel, fit
+from edge.inference.ood import OodModel, fit, layout, with_layout
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,67 @@ def test_other_arrays_are_refused(change) -> None:
     assert OodModel.from_npz(pack(arrays)).limit == 2
     with pytest.raises(BundleError, match=r"ood\.npz"):
         OodModel.from_npz(pack({**arrays, **change}))
+
+
+def chest(seed: int, side: int = 48) -> np.ndarray:
+    """A gray picture with dark lungs above and a bright belly below, as its seed has it."""
+    random = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:side, :side] / side
+    pixels = 90 + 100 * rows + random.normal(0, 12, (side, side))
+    for centre in (0.3, 0.7):
+        lung = np.hypot((columns - centre - random.normal(0, 0.02)) / 0.14, (rows - 0.4) / 0.3) < 1
+        pixels[lung] -= random.uniform(50, 80)
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def layouts() -> np.ndarray:
+    return np.stack([layout(chest(seed)) for seed in range(300)])
+
+
+def test_the_layout_is_exact_area_means_without_brightness_and_contrast() -> None:
+    pixels = np.kron(np.arange(36, dtype=np.uint8).reshape(6, 6) * 5, np.ones((4, 7), np.uint8))
+    expected = (np.arange(36) - 17.5) / np.arange(36).std()
+    np.testing.assert_allclose(layout(pixels), expected, rtol=1e-6)
+    np.testing.assert_allclose(layout(pixels // 5 * 3 + 40), expected, rtol=1e-6)
+    np.testing.assert_allclose(layout(np.stack([pixels] * 3, axis=-1)), expected, rtol=1e-6)
+    assert not layout(np.full((30, 30), 77, np.uint8)).any()
+    assert layout(pixels, 3).shape == (9,)
+
+
+@pytest.mark.parametrize("with_embedding", [True, False])
+def test_an_image_upside_down_is_refused_and_usual_ones_are_not(usual, layouts, with_embedding) -> None:
+    embeddings = fit(usual, usual, 0.02) if with_embedding else None
+    model = with_layout(embeddings, layouts, range(len(layouts)), 0.02)
+    near = usual.mean(axis=0)
+    fresh = [chest(seed) for seed in range(1000, 1200)]
+    refused = np.mean([model.score(near, layout(pixels)) > model.limit for pixels in fresh])
+    assert refused <= 0.06
+    for turned in (np.s_[::-1, ::-1], np.s_[::-1]):
+        assert all(model.score(near, layout(pixels[turned])) > model.limit for pixels in fresh)
+    if embeddings is not None:
+        assert model.limit == embeddings.limit
+        assert model.score(near + 100, layouts[0]) == embeddings.score(near + 100)
+    with pytest.raises(ValueError, match="missing"):
+        model.score(near)
+
+
+def test_patients_are_not_measured_by_themselves(layouts) -> None:
+    """Ten copies of each image of one patient tell no more than one does."""
+    copies = np.repeat(layouts[:40], 10, axis=0)
+    honest = with_layout(None, copies, [number // 10 for number in range(400)], 0.02)
+    flattered = with_layout(None, copies, range(400), 0.02)
+    assert honest.limit > 1.2 * flattered.limit
+
+
+def test_layouts_survive_the_file_and_odd_ones_are_refused(usual, layouts) -> None:
+    model = with_layout(fit(usual, usual, 0.02), layouts, range(len(layouts)), 0.02)
+    back = OodModel.from_npz(model.to_npz())
+    assert back.layout_side == 6
+    assert back.score(usual[0], layouts[0]) == model.score(usual[0], layouts[0])
+    alone = OodModel.from_npz(with_layout(None, layouts, range(len(layouts)), 0.02).to_npz())
+    assert alone.score(None, layouts[0]) > 0
+    with pytest.raises(BundleError, match="no square"):
+        OodModel.from_npz(OodModel(model.mean, model.whitening, 1.0, layouts[0][:5], layouts[:5]).to_npz())
+    with pytest.raises(ValueError, match="do not vary"):
+        with_layout(None, np.zeros((9, 36)), range(9), 0.02)

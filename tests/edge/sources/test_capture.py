@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import http.server
+import os
 import shutil
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edge.agent.config import CaptureSource
+from edge.bundle.reasons import Reason
 from edge.imaging.frame import Frame
+from edge.sources import capture
 from edge.sources.base import Done, Failure, Notice
 from edge.sources.capture import LiveCapture, VideoFile
 
@@ -27,9 +32,13 @@ def write_video(path: Path, frames: int) -> Path:
     return path
 
 
+def video(path: Path, every: int = 1, seen: Callable[[str], bool] = lambda _key: False) -> VideoFile:
+    return VideoFile(CaptureSource(name="clip", url=str(path), every=every), path, seen)
+
+
 def test_every_frame_of_a_file_comes_in_order_in_rgb(tmp_path):
     path = write_video(tmp_path / "clip.avi", 40)
-    *frames, done, notice = VideoFile("clip", path, 1, lambda _key: False).frames(threading.Event())
+    *frames, done, notice = video(path).frames(threading.Event())
     assert all(isinstance(frame, Frame) for frame in frames) and len(frames) == 40
     assert [frame.index for frame in frames] == list(range(40))
     levels = [float(frame.pixels[:, 32:].mean()) for frame in frames]
@@ -44,12 +53,7 @@ def test_a_copy_of_a_file_gives_the_same_frames(tmp_path):
     copy = Path(shutil.copy(path, tmp_path / "copy.avi"))
     stop = threading.Event()
     first, second = (
-        [
-            item.identity
-            for item in VideoFile("v", p, 2, lambda _key: False).frames(stop)
-            if isinstance(item, Frame)
-        ]
-        for p in (path, copy)
+        [item.identity for item in video(p, 2).frames(stop) if isinstance(item, Frame)] for p in (path, copy)
     )
     assert first == second and len(first) == 3
 
@@ -58,10 +62,10 @@ def test_a_file_seen_to_its_end_is_not_read_again(tmp_path):
     path = write_video(tmp_path / "clip.avi", 5)
     seen: set[str] = set()
     stop = threading.Event()
-    for item in VideoFile("v", path, 1, seen.__contains__).frames(stop):
+    for item in video(path, seen=seen.__contains__).frames(stop):
         if isinstance(item, Done):
             seen.update(item.keys)
-    (notice,) = VideoFile("v", path, 1, seen.__contains__).frames(stop)
+    (notice,) = video(path, seen=seen.__contains__).frames(stop)
     assert isinstance(notice, Notice) and notice.code == "source_ended"
 
 
@@ -69,7 +73,7 @@ def test_a_stop_in_the_middle_does_not_count_as_seen(tmp_path):
     path = write_video(tmp_path / "clip.avi", 20)
     stop = threading.Event()
     items = []
-    for item in VideoFile("v", path, 1, lambda _key: False).frames(stop):
+    for item in video(path).frames(stop):
         items.append(item)
         if len(items) == 5:
             stop.set()
@@ -79,12 +83,12 @@ def test_a_stop_in_the_middle_does_not_count_as_seen(tmp_path):
 def test_a_file_that_is_no_video_is_one_failure(tmp_path):
     path = tmp_path / "clip.avi"
     path.write_text("no video")
-    failure, done, _ = VideoFile("v", path, 1, lambda _key: False).frames(threading.Event())
+    failure, done, _ = video(path).frames(threading.Event())
     assert isinstance(failure, Failure) and failure.path is None and isinstance(done, Done)
 
 
 def test_a_missing_file_is_told_without_its_path(tmp_path):
-    (notice,) = VideoFile("v", tmp_path / "none.avi", 1, lambda _key: False).frames(threading.Event())
+    (notice,) = video(tmp_path / "none.avi").frames(threading.Event())
     assert isinstance(notice, Notice) and notice.code == "source_lost"
     assert str(tmp_path) not in notice.message
 
@@ -94,12 +98,15 @@ class _Camera(http.server.BaseHTTPRequestHandler):
 
     frames = 10_000
 
+    def picture(self, number: int) -> np.ndarray:
+        return np.full((48, 64, 3), number % 256, np.uint8)
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         self.end_headers()
         for number in range(self.frames):
-            jpeg = cv2.imencode(".jpg", np.full((48, 64, 3), number % 256, np.uint8))[1].tobytes()
+            jpeg = cv2.imencode(".jpg", self.picture(number))[1].tobytes()
             try:
                 self.wfile.write(b"--frame\r\nContent-Type: image/jpeg\r\n")
                 self.wfile.write(f"Content-Length: {len(jpeg)}\r\n\r\n".encode() + jpeg + b"\r\n")
@@ -121,9 +128,22 @@ def camera() -> Iterator[http.server.ThreadingHTTPServer]:
     server.server_close()
 
 
-def live(port: int, **changes: float) -> LiveCapture:
-    options = {"open_timeout_s": 3.0, "read_timeout_s": 3.0, "retry_s": 0.1, "silence_s": 30.0} | changes
-    return LiveCapture("cam", f"http://127.0.0.1:{port}/", 1, **options)
+def live(port: int, silence_s: float = 30.0, **changes: float) -> LiveCapture:
+    options = {"open_timeout_s": 3.0, "read_timeout_s": 3.0, "retry_s": 0.1} | changes
+    return LiveCapture(CaptureSource(name="cam", url=f"http://127.0.0.1:{port}/", **options), silence_s)
+
+
+def children() -> list[int]:
+    """The processes that have a stream or a file open for this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and b"edge.sources.grabber" in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
 
 
 def test_a_slow_consumer_gets_the_newest_frame_of_a_stream(camera):
@@ -153,6 +173,83 @@ def test_a_lost_stream_is_told_once_and_taken_again_when_it_is_back(camera, monk
 
 def test_a_camera_that_is_not_there_is_told_once(unused_port=9):
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
-    (notice,) = live(unused_port, open_timeout_s=0.5, read_timeout_s=0.5).frames(stop)
+    threading.Timer(3.0, stop.set).start()
+    (notice,) = live(unused_port).frames(stop)
     assert isinstance(notice, Notice) and notice.code == "source_lost"
+
+
+def test_a_decoder_that_dies_costs_a_camera_its_connection_and_a_file_nothing(camera, tmp_path):
+    stop = threading.Event()
+    frames = live(camera.server_port).frames(stop)
+    assert isinstance(next(frames), Frame)
+    (first,) = children()
+    os.kill(first, signal.SIGKILL)
+    codes = []
+    while len(codes) < 2:
+        item = next(frames)
+        if isinstance(item, Notice):
+            codes.append(item.code)
+    assert codes == ["source_lost", "source_back"]
+    assert isinstance(next(frames), Frame)
+    stop.set()
+    assert list(frames) == [] and children() == []
+
+    indices = []
+    for item in video(write_video(tmp_path / "clip.avi", 30)).frames(threading.Event()):
+        if isinstance(item, Frame):
+            indices.append(item.index)
+            if item.index == 9:
+                os.kill(children()[0], signal.SIGKILL)
+    assert indices == list(range(30))
+
+
+def test_a_camera_that_hangs_is_given_up_and_opened_again(camera):
+    stop = threading.Event()
+    frames = live(camera.server_port, read_timeout_s=1.0).frames(stop)
+    assert isinstance(next(frames), Frame)
+    (hung,) = children()
+    os.kill(hung, signal.SIGSTOP)
+    while not isinstance(item := next(frames), Notice):
+        pass
+    assert item.code == "source_lost"
+    assert isinstance(next(frames), Notice) and isinstance(next(frames), Frame)
+    assert hung not in children()
+    stop.set()
+    frames.close()
+    assert children() == []
+
+
+def test_a_frozen_picture_is_told_once_until_it_changes(camera, monkeypatch):
+    monkeypatch.setattr(capture, "FROZEN_S", 0.3)
+    level = [0]
+    monkeypatch.setattr(_Camera, "picture", lambda _self, _number: np.full((48, 64, 3), level[0], np.uint8))
+    stop = threading.Event()
+    frames = live(camera.server_port).frames(stop)
+    assert next(frames).reason is None
+    assert next(frames).reason is Reason.FROZEN
+    threading.Timer(1.0, lambda: level.__setitem__(0, 200)).start()
+    began = time.monotonic()
+    changed = next(frames)
+    assert changed.reason is None and changed.pixels.mean() > 150 and time.monotonic() - began > 0.8
+    assert next(frames).reason is Reason.FROZEN
+    stop.set()
+    frames.close()
+
+
+def test_a_repeated_frame_of_a_file_is_no_result(tmp_path):
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for level in (40, 40, 90, 90, 40):
+        writer.write(np.full((48, 64, 3), level, np.uint8))
+    writer.release()
+    frames = [item for item in video(path).frames(threading.Event()) if isinstance(item, Frame)]
+    assert [frame.reason for frame in frames] == [None, Reason.FROZEN, None, Reason.FROZEN, None]
+
+
+def test_an_input_without_a_machine_is_no_signal(camera, monkeypatch):
+    monkeypatch.setattr(
+        _Camera, "picture", lambda _self, n: np.full((48, 64, 3), (230, 10, 20 + n % 2), np.uint8)
+    )
+    stop = threading.Event()
+    frame = next(live(camera.server_port).frames(stop))
+    assert isinstance(frame, Frame) and frame.reason is Reason.NO_SIGNAL and frame.live

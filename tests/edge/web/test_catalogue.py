@@ -9,6 +9,7 @@ import pytest
 
 from edge.agent.config import AgentConfig
 from edge.bundle.reasons import Reason
+from edge.inference.ventricle import Refusal
 from edge.web.catalogue import languages, load_texts
 
 ENGLISH = load_texts("en")
@@ -35,6 +36,14 @@ def test_every_reason_is_a_sentence_of_its_own(language: str) -> None:
     assert len(set(sentences)) == len(sentences)
     assert {key for key in texts if key.startswith("reason.")} == {f"reason.{r.value}" for r in Reason}
     assert all(sentence.endswith((".", "。")) for sentence in sentences)
+
+
+@pytest.mark.parametrize("language", languages())
+def test_every_refusal_to_measure_is_a_sentence_of_its_own(language: str) -> None:
+    texts = load_texts(language)
+    keys = {f"absent.{refusal.value}" for refusal in Refusal}
+    assert {key for key in texts if key.startswith("absent.")} == keys
+    assert len({texts[key] for key in keys}) == len(keys)
 
 
 def test_english_reasons_say_no_result_because() -> None:

@@ -13,7 +13,7 @@ from edge.bundle.steps import Grayscale, Resize
 from edge.errors import BadInputError
 from trainer.data.dataset import Dataset, load_dataset
 from trainer.data.leaks import find_leaks
-from trainer.data.phantoms.writer import write_dicom
+from trainer.data.phantoms.dicom import write_dicom
 
 STEPS = (Grayscale(), Resize(height=8, width=8))
 

@@ -11,8 +11,9 @@ import pytest
 from edge.errors import ScanwrightError
 from edge.imaging.decode import decode_file
 from trainer.data.dataset import load_dataset
-from trainer.data.phantoms import LABELS
-from trainer.data.phantoms.writer import write_dicom, write_phantoms
+from trainer.data.phantoms import LABELS, Kind
+from trainer.data.phantoms.dicom import write_dicom
+from trainer.data.phantoms.writer import OBJECTS, write_multilabel, write_phantoms
 from trainer.data.split import partition
 
 GRADIENT = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -56,6 +57,43 @@ def test_processes_write_the_same_bytes_as_one(tmp_path: Path) -> None:
         for name in ("one", "two")
     )
     assert one == two and len(one) == 8 and len(done) == 16
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_dicom_files_of_every_kind_show_what_the_png_files_do(tmp_path: Path, kind: Kind) -> None:
+    written = write_phantoms(tmp_path / "png", kind, {"test": 1}, seed=3, size=64)
+    assert written == write_phantoms(tmp_path / "dcm", kind, {"test": 1}, seed=3, size=64, dicom=True)
+    png, dcm = (load_dataset(tmp_path / name).samples for name in ("png", "dcm"))
+    for one, other in zip(png, dcm, strict=True):
+        assert one.labels == other.labels and one.patient == other.patient
+        # A CT holds whole Hounsfield units, of which five and a half are one gray value.
+        assert np.abs(one.load().astype(int) - other.load()).max() <= (kind == "lung-ct")
+    ds = pydicom.dcmread(next((tmp_path / "dcm").rglob("*.dcm")))
+    assert (ds.Modality, ds.BodyPartExamined) == OBJECTS[kind]
+    assert ds.SOPClassUID == ds.file_meta.MediaStorageSOPClassUID
+    if kind == "lung-ct":
+        assert int(ds.pixel_array[0, 0] * ds.RescaleSlope + ds.RescaleIntercept) == pytest.approx(
+            -1000, abs=150
+        )
+
+
+def test_spectrograms_are_no_dicom_objects(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no DICOM object for eeg"):
+        write_phantoms(tmp_path, "eeg", {"test": 1}, seed=1, size=48, dicom=True)
+
+
+def test_several_findings_in_one_image_are_written_with_a_table_of_them(tmp_path: Path) -> None:
+    assert write_multilabel(tmp_path, {"train": 30, "val": 7}, seed=1, size=32) == 37
+    data = load_dataset(tmp_path)
+    assert data.task == "multi-label" and data.labels == ("consolidation", "effusion", "nodule")
+    counts = [len(sample.labels) for sample in data.samples]
+    assert {0, 1, 2} <= set(counts)
+    train, val = (data.split(split) for split in ("train", "val"))
+    assert len(train) == 30 and not {s.patient for s in train} & {s.patient for s in val}
+    of_patient: dict[str | None, set[tuple[str, ...]]] = {}
+    for sample in data.samples:
+        of_patient.setdefault(sample.patient, set()).add(sample.labels)
+    assert len(of_patient) == 19 and all(len(found) == 1 for found in of_patient.values())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.data.phantoms import LABELS, Kind, chest, generate, phantom, ultrasound
+from trainer.data.phantoms import LABELS, Kind, bmode, chest, generate, phantom, ultrasound
 from trainer.data.phantoms.geometry import Ellipsoid, Rays, Span, hull, overlap, union_length
+from trainer.preparation import NEGATIVE_NAMES
 
 PEOPLE = list(range(6))
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -59,17 +60,19 @@ def test_the_seed_decides_every_pixel(kind: Kind) -> None:
     one, again, other = (generate(kind, 4, seed, 64) for seed in (1, 1, 2))
     assert (one.images == again.images).all() and (one.masks == again.masks).all()
     assert all((a != b).mean() > 0.2 for a, b in zip(one.images, other.images, strict=True))
-    assert one.images.shape == one.masks.shape == (4, 64, 64) and one.images.dtype == np.uint8
-    assert one.truth.tolist() == [i % len(one.labels) for i in range(4)] and one.labels[0] == "normal"
+    assert one.images.shape[:3] == one.masks.shape == (4, 64, 64) and one.images.dtype == np.uint8
+    assert one.truth.tolist() == [i % len(one.labels) for i in range(4)]
+    assert one.labels[0] in NEGATIVE_NAMES
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_use_the_gray_scale_and_masks_mark_the_finding_alone(kind: Kind) -> None:
     for index, label in enumerate(LABELS[kind]):
-        for person in PEOPLE:
+        for person in PEOPLE[:3]:
             still = phantom(kind, label, *seeds(person), 96)
-            assert 25 < still.pixels.mean() < 220 and still.pixels.std() > 20
-            assert set(np.unique(still.mask)) == ({0} if index == 0 else {0, index})
+            assert 18 < still.pixels.mean() < 220 and still.pixels.std() > 20
+            expected = {0, 1} if kind == "cardiac" else {0, index}
+            assert set(np.unique(still.mask)) == expected
 
 
 def test_an_unknown_label_is_a_programming_error() -> None:
@@ -167,12 +170,12 @@ def test_behind_a_cyst_it_is_brighter_and_behind_a_mass_darker() -> None:
 def test_speckle_is_fully_developed() -> None:
     # Before compression the amplitude of such speckle is Rayleigh distributed: mean over deviation is 1.91.
     # In decibels its standard deviation is 5.57, whatever the level (Goodman, Speckle Phenomena in Optics).
-    probe = ultrasound._Probe(width=40, depth=40, mhz=6, bandwidth=0.55, focus=0.5, radius=np.inf)
+    probe = bmode.Probe(40, 40, mhz=6, bandwidth=0.55, focus=0.5, radius=np.inf, beam=(1.34, 3.08))
     rng = np.random.default_rng(3)
-    scatterers = rng.standard_normal((ultrasound.SAMPLES, ultrasound.LINES), np.float32)
-    shape = (ultrasound.SAMPLES // ultrasound.COARSE, ultrasound.LINES)
-    even, loss = np.zeros(shape, np.float32), np.full(shape, ultrasound.TGC, np.float32)
-    envelope = ultrasound._receive(rng, probe, scatterers, even, loss)[100:400]
+    scatterers = rng.standard_normal((bmode.SAMPLES, bmode.LINES), np.float32)
+    shape = (bmode.SAMPLES // bmode.COARSE, bmode.LINES)
+    even, loss = np.zeros(shape, np.float32), np.full(shape, bmode.TGC, np.float32)
+    envelope = bmode.receive(rng, probe, scatterers, even, loss)[100:400]
     assert envelope.mean() / envelope.std() == pytest.approx(1.91, abs=0.1)
     assert (20 * np.log10(envelope)).std() == pytest.approx(5.57, abs=0.3)
 
@@ -186,6 +189,15 @@ def test_a_clip_moves_slowly_and_its_mask_moves_with_it() -> None:
         assert min(next_to) > 0.35 and (clip.frames[0] != clip.frames[-1]).mean() > 0.3
         for frame, mask in zip(frames, masks, strict=True):
             assert frame[mask > 0].mean() < frame[_beside(mask, 20)].mean() - 20
+
+
+def test_findings_add_up_in_one_radiograph() -> None:
+    both, nodule, effusion, well = (
+        chest.radiograph(findings, *seeds(3), 96).line_integral
+        for findings in (("nodule", "effusion"), "nodule", "effusion", ())
+    )
+    assert np.allclose(both - well, (nodule - well) + (both - nodule), atol=1e-4)
+    assert (both - nodule).max() > 0.3 and (effusion - well).max() > 0.3
 
 
 def test_equal_patients_look_more_alike_than_others() -> None:

@@ -50,6 +50,30 @@ def test_it_takes_gray_pixels_as_every_network_here_does() -> None:
 
 
 @published
+def test_a_short_network_sees_what_the_long_one_does_up_to_its_end() -> None:
+    pixels = noise(1) / 128 - 1
+    short, long = (
+        build(PUBLISHED.model_copy(update={"blocks": blocks}), (64, 64, 1), 3) for blocks in (8, None)
+    )
+    ends = [keras.Model(each.input, each.get_layer("block7_add").output)(pixels) for each in (short, long)]
+    np.testing.assert_allclose(*ends, rtol=1e-5)
+    assert short.count_params() < 0.1 * long.count_params()
+
+
+def test_frozen_blocks_and_the_stem_stay_as_they_are() -> None:
+    model = build(ModelSpec(kind="efficientnet-lite0", frozen=2), (64, 64, 1), 3)
+    learned = {variable.name.partition("_")[0] for variable in model.trainable_variables}
+    assert not learned & {"stem", "block0", "block1"} and {"block2", "features"} <= learned
+
+
+@pytest.mark.parametrize(("blocks", "frozen"), [(17, 0), (4, 5)])
+def test_more_blocks_than_there_are_is_refused(blocks: int, frozen: int) -> None:
+    spec = ModelSpec(kind="efficientnet-lite0", blocks=blocks, frozen=frozen)
+    with pytest.raises(BadInputError, match=r"model: asks for .* has 16"):
+        build(spec, (64, 64, 1), 3)
+
+
+@published
 def test_weights_refuse_another_width() -> None:
     with pytest.raises(BadInputError, match=r"fit a model\.width of 1"):
         build(PUBLISHED.model_copy(update={"width": 0.5}), (64, 64, 1), 3)

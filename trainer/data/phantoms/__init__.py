@@ -1,4 +1,4 @@
-"""Generated images: chest radiographs and breast ultrasound, physically meant, of nobody."""
+"""Generated images of every kind that a recipe is for, physically meant, of nobody."""
 
 from trainer.data.phantoms.generate import LABELS, Kind, Phantom, Phantoms, generate, phantom
 

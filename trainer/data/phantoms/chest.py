@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 
 from edge.imaging.frame import Pixels
+from trainer.data.phantoms.chest_findings import CORTICAL, FINDINGS, LUNG, SOFT, SPONGY, Lungs
 from trainer.data.phantoms.geometry import (
     Ellipsoid,
     Floats,
     Rays,
     Span,
-    field,
     hull,
     overlap,
     tubes,
@@ -30,17 +30,14 @@ from trainer.data.phantoms.geometry import (
 
 __all__ = ["LABELS", "Finding", "Radiograph", "radiograph"]
 
-Finding = Literal["normal", "consolidation", "nodule", "effusion"]
+Finding = Literal["normal", "consolidation", "nodule", "effusion", "covid"]
 LABELS: tuple[Finding, ...] = ("normal", "consolidation", "nodule", "effusion")
-
-# Linear attenuation in 1/cm near 60 keV (NIST XCOM): soft tissue, inflated lung, cortical and spongy bone.
-SOFT, LUNG, CORTICAL, SPONGY = 0.20, 0.05, 0.50, 0.30
 
 
 @dataclass(frozen=True)
 class Radiograph:
     """``pixels`` uint8 ``[h, w]``; ``line_integral`` float32 ``[h, w]``, of mu along each ray, without noise;
-    ``mask`` uint8 ``[h, w]``: 0, or the index of the finding in ``LABELS`` where it lies."""
+    ``mask`` uint8 ``[h, w]``: 0, or where a finding lies its index in ``LABELS`` (covid: 4)."""
 
     pixels: Pixels
     line_integral: Floats
@@ -77,24 +74,16 @@ class Thorax:
         )
 
 
-@dataclass(frozen=True)
-class _Lungs:
-    """Path through air-filled lung, right (image left) and left, in cm, and the shapes it comes from."""
-
-    air: tuple[Floats, Floats]
-    shapes: tuple[Ellipsoid, Ellipsoid]
-
-    @property
-    def both(self) -> Floats:
-        return self.air[0] + self.air[1]
-
-
 def radiograph(
-    finding: Finding, patient: np.random.SeedSequence, exposure: np.random.SeedSequence, size: int
+    findings: Finding | tuple[Finding, ...],
+    patient: np.random.SeedSequence,
+    exposure: np.random.SeedSequence,
+    size: int,
 ) -> Radiograph:
-    """A PA chest radiograph ``[size, size]``.
+    """A PA chest radiograph ``[size, size]`` with one finding or several; the mask has the last of those that
+    overlap.
 
-    ``patient`` seeds anatomy and finding; ``exposure`` position, dose, noise and window: two images of an
+    ``patient`` seeds anatomy and findings; ``exposure`` position, dose, noise and window: two images of an
     equal ``patient`` show the same person twice.
     """
     anatomy = np.random.default_rng(patient)
@@ -102,13 +91,13 @@ def radiograph(
     thorax = Thorax.draw(anatomy)
     rays = _position(shot, size)
     integral, lungs = _healthy(thorax, rays)
-    added = np.zeros_like(integral)
-    if finding != "normal":
-        added = {"consolidation": _consolidation, "nodule": _nodule, "effusion": _effusion}[finding](
-            anatomy, lungs, rays
-        )
-    integral = integral + added
-    mask = np.where(added > max(0.03, 0.15 * float(added.max())), LABELS.index(finding), 0).astype(np.uint8)
+    mask = np.zeros((size, size), np.uint8)
+    for finding in (findings,) if isinstance(findings, str) else findings:
+        if finding == "normal":
+            continue
+        added = FINDINGS[finding](anatomy, lungs, rays)
+        integral = integral + added
+        mask[added > max(0.03, 0.15 * float(added.max()))] = 1 + list(FINDINGS).index(finding)
     return Radiograph(_expose(integral, shot, rays), integral, mask)
 
 
@@ -126,7 +115,7 @@ def _position(rng: np.random.Generator, size: int) -> Rays:
     )
 
 
-def _healthy(thorax: Thorax, rays: Rays) -> tuple[Floats, _Lungs]:
+def _healthy(thorax: Thorax, rays: Rays) -> tuple[Floats, Lungs]:
     w, d, h = thorax.width, thorax.depth, thorax.height
     rng = np.random.default_rng(thorax.details)
 
@@ -169,7 +158,7 @@ def _healthy(thorax: Thorax, rays: Rays) -> tuple[Floats, _Lungs]:
         dome = span(side * 6.3, 0.5, top - 9.5, 8.6, 9.6, 9.5)
         air.append(inside.length - union_length([overlap(other, inside) for other in (*solid, dome)]))
         shapes.append(lung)
-    lungs = _Lungs((air[0], air[1]), (shapes[0], shapes[1]))
+    lungs = Lungs((air[0], air[1]), (shapes[0], shapes[1]))
 
     integral = SOFT * body - (SOFT - LUNG) * np.minimum(lungs.both, body)
     integral += (SOFT - LUNG) * _vessels(rng, w, h, rays) * np.clip(lungs.both / 4, 0, 1)
@@ -265,75 +254,6 @@ def _rib(
         part = overlap(wall, Span(middle - half / fall, middle + half / fall)).length
         total += part * np.clip((x - 1.8) / 0.6, 0, 1)
     return total
-
-
-def _spot(rng: np.random.Generator, lungs: _Lungs, reach: float) -> tuple[int, float, float, float]:
-    """Side (0 right, 1 left) and a point x, y, z in that lung, clear of heart and diaphragm."""
-    side = int(rng.integers(2))
-    shape = lungs.shapes[side]
-    z = rng.uniform(-3.5, 7.5)
-    room = math.sqrt(max(0.0, 1 - ((z - shape.centre[2]) / shape.radii[2]) ** 2))
-    inner, outer = (-0.35, 0.65) if side == 0 else (0.05 if z < 0 else -0.3, 0.65)
-    off = rng.uniform(inner, outer) * room * reach
-    x = shape.centre[0] + (1 if side else -1) * off * shape.radii[0]
-    y = shape.centre[1] + rng.uniform(-0.5, 0.5) * room * shape.radii[1]
-    return side, float(x), float(y), float(z)
-
-
-def _nodule(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
-    """A round nodule of 22 to 30 mm in place of lung, slightly lobed, in part calcified: plain to see."""
-    side, x, y, z = _spot(rng, lungs, 1.0)
-    radius = float(rng.uniform(1.1, 1.5))
-    parts = [Ellipsoid((x, y, z), (radius, radius, radius))]
-    for _ in range(int(rng.integers(1, 4))):
-        shift = rng.normal(0, 0.3 * radius, 3)
-        lobe = radius * rng.uniform(0.6, 0.85)
-        parts.append(Ellipsoid((x + shift[0], y + shift[1], z + shift[2]), (lobe, lobe, lobe)))
-    total = union_length([part.span(rays) for part in parts])
-    mu = rng.uniform(SPONGY, (SPONGY + CORTICAL) / 2)
-    return np.asarray((mu - LUNG) * np.minimum(total, lungs.air[side]), np.float32)
-
-
-def _consolidation(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
-    """Patchy fluid in the air spaces of a part of a lung, with open bronchi left dark in it."""
-    side, x, y, z = _spot(rng, lungs, 0.8)
-    extent = rng.uniform(3.6, 5.5)
-    dense = rng.uniform(0.85, 1.0)
-    region = np.zeros_like(rays.x)
-    for _ in range(int(rng.integers(3, 7))):
-        shift = rng.normal(0, 0.35 * extent, 3)
-        radii = extent * rng.uniform(0.55, 0.95, 3)
-        part = Ellipsoid(
-            (x + shift[0], y + shift[1], z + shift[2]), (radii[0], radii[1], radii[2]), rng.uniform(-1, 1)
-        )
-        region = np.maximum(region, part.span(rays).length)
-    cm = 1 / rays.cm_per_pixel
-    shape = (rays.x.shape[0], rays.x.shape[1])
-    patches = field(rng, shape, (2.4 * cm, 2.4 * cm)) + 0.45 * field(rng, shape, (0.9 * cm, 0.9 * cm))
-    fill = np.minimum(region, lungs.air[side]) * np.clip(0.8 + 0.3 * patches, 0.1, 1.2)
-    outward = 1 if side else -1
-    bronchi = []
-    for angle in rng.uniform(-0.9, 0.9, 3):
-        start = np.array([x - outward * 0.8 * extent, z])
-        for radius in (0.24, 0.19, 0.14):
-            end = start + extent * 0.5 * np.array([outward * np.cos(angle), np.sin(angle)])
-            bronchi.append((start[0], start[1], end[0], end[1], radius))
-            start, angle = end, angle + rng.normal(0, 0.4)
-    air = tubes(bronchi, rays, smooth=0.4) * np.clip(fill / 2, 0, 1)
-    return np.asarray((SOFT - LUNG) * dense * np.maximum(fill - 2 * air, 0), np.float32)
-
-
-def _effusion(rng: np.random.Generator, lungs: _Lungs, rays: Rays) -> Floats:
-    """Fluid around the base of one lung: level over the diaphragm, rising to the wall as a meniscus."""
-    side = int(rng.integers(2))
-    shape = lungs.shapes[side]
-    outward = (rays.x - shape.centre[0]) * (1 if side else -1) / shape.radii[0]
-    level = shape.centre[2] + rng.uniform(-4.5, 2.5)
-    rise = rng.uniform(1.8, 3.5)
-    surface = level + rise * np.clip((outward + 0.6) / 1.6, 0, 1) ** 2
-    soft = rng.uniform(0.5, 0.9)
-    wet = 1 / (1 + np.exp(-np.clip((surface - rays.z) / soft, -30, 30)))
-    return np.asarray((SOFT - LUNG) * 0.95 * wet * lungs.air[side], np.float32)
 
 
 def _expose(integral: Floats, rng: np.random.Generator, rays: Rays) -> Pixels:

@@ -1,10 +1,6 @@
 """B-mode breast ultrasound of speckle, stills and cine clips, with a cyst, a solid mass or nothing.
 
-Random point scatterers, weighted by the tissue's echogenicity, are convolved with an axially modulated pulse
-(the radio-frequency lines), attenuated on the way down and back and amplified by a time-gain curve for
-average tissue. Envelope by quadrature, focused beam width, logarithmic compression to 50-60 dB (Wagner et
-al. 1983; Szabo, Diagnostic Ultrasound Imaging). Enhancement behind a cyst and the shadow behind a mass
-follow from attenuation alone.
+Enhancement behind a cyst and the shadow behind a mass follow from attenuation alone.
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ import cv2
 import numpy as np
 
 from edge.imaging.frame import Pixels
+from trainer.data.phantoms.bmode import COARSE, LINES, SAMPLES, Display, Probe, grid, receive
 from trainer.data.phantoms.geometry import Floats, field
 
 __all__ = ["LABELS", "Clip", "Finding", "clip"]
@@ -26,12 +23,8 @@ LABELS: tuple[Finding, ...] = ("normal", "cyst", "mass")
 # Echogenicity in dB against glandular tissue, attenuation in dB/(cm MHz): rounded from ICRU report 61.
 SKIN, FAT, GLAND, MUSCLE, FLUID = (2.0, 1.0), (-12.0, 0.45), (0.0, 0.7), (-9.0, 0.75), (-60.0, 0.05)
 SEPTUM_DB, FASCIA_DB, WALL_DB = 11.0, 9.0, 3.0
-SPEED = 1.54  # mm per microsecond in soft tissue
-TGC = 0.62  # dB/(cm MHz) that the time-gain curve makes up for
 
-LINES, SAMPLES, ENVELOPE = 224, 1536, 512
 MARGIN_LINES, MARGIN_SAMPLES = 48, 96  # tissue beside and below the first frame, for the probe to move over
-COARSE = 4  # tissue is drawn on every 4th sample in depth
 
 
 @dataclass(frozen=True)
@@ -40,32 +33,6 @@ class Clip:
 
     frames: Pixels
     masks: Pixels
-
-
-@dataclass(frozen=True)
-class _Probe:
-    """A transducer: ``width`` of its face and ``depth`` seen in mm, centre frequency, relative bandwidth,
-    ``focus`` as a share of the depth, and the ``radius`` of a convex face in mm (linear: infinite)."""
-
-    width: float
-    depth: float
-    mhz: float
-    bandwidth: float
-    focus: float
-    radius: float
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> _Probe:
-        width = rng.uniform(34, 44)
-        convex = rng.random() < 0.25
-        return cls(
-            width=width,
-            depth=width * (1.5 if convex else 1.0),
-            mhz=rng.uniform(4.0, 5.5) if convex else rng.uniform(5.5, 7.5),
-            bandwidth=rng.uniform(0.45, 0.65),
-            focus=rng.uniform(0.3, 0.6),
-            radius=rng.uniform(50, 65) if convex else np.inf,
-        )
 
 
 @dataclass(frozen=True)
@@ -98,13 +65,13 @@ def clip(
     slowly with the slice.
     """
     body, shot = np.random.default_rng(patient), np.random.default_rng(exposure)
-    probe = _Probe.draw(shot)
+    probe = _probe(shot)
     echo, attenuation, floor = _tissue(body, probe)
     lesion = None if finding == "normal" else _lesion(body, finding, probe, floor)
     texture = field(body, (echo.shape[0], echo.shape[1]), (6, 6))
     shape = (SAMPLES + MARGIN_SAMPLES, LINES + MARGIN_LINES)
     slices = [shot.standard_normal(shape, np.float32) for _ in range(2 if frames > 1 else 1)]
-    display = _Display(shot, probe, size)
+    display = Display(shot, probe, size)
     images, masks = [], []
     for down, across, turn in _motion(shot, frames):
         echo_now, attenuation_now, inside = echo, attenuation, np.zeros_like(echo)
@@ -117,10 +84,24 @@ def clip(
         scatterers = slices[0][fine]
         if frames > 1:
             scatterers = np.float32(np.cos(turn)) * scatterers + np.float32(np.sin(turn)) * slices[1][fine]
-        envelope = _receive(shot, probe, scatterers, echo_now[part], attenuation_now[part])
+        envelope = receive(shot, probe, scatterers, echo_now[part], attenuation_now[part])
         images.append(display.show(envelope))
         masks.append(display.show_mask(inside[part] > 0.5, lesion.label if lesion else 0))
     return Clip(np.stack(images), np.stack(masks))
+
+
+def _probe(rng: np.random.Generator) -> Probe:
+    width = rng.uniform(34, 44)
+    convex = rng.random() < 0.25
+    return Probe(
+        width=width,
+        depth=width * (1.5 if convex else 1.0),
+        mhz=rng.uniform(4.0, 5.5) if convex else rng.uniform(5.5, 7.5),
+        bandwidth=rng.uniform(0.45, 0.65),
+        focus=rng.uniform(0.3, 0.6),
+        radius=rng.uniform(50, 65) if convex else np.inf,
+        beam=(0.24 * LINES / width, 0.55 * LINES / width),
+    )
 
 
 def _motion(rng: np.random.Generator, frames: int) -> list[tuple[int, int, float]]:
@@ -137,18 +118,7 @@ def _motion(rng: np.random.Generator, frames: int) -> list[tuple[int, int, float
     return [(int(d), int(a), float(t)) for d, a, t in zip(down, across, turn, strict=True)]
 
 
-def _grid(probe: _Probe, shape: tuple[int, ...]) -> tuple[Floats, Floats]:
-    """Position in mm of the coarse grid's points: x across, z below the middle of the probe's face."""
-    z = np.arange(shape[0], dtype=np.float32)[:, None] * np.float32(COARSE * probe.depth / SAMPLES)
-    x = (np.arange(shape[1], dtype=np.float32)[None] - (shape[1] - 1) / 2) * np.float32(probe.width / LINES)
-    if np.isinf(probe.radius):
-        return np.broadcast_to(x, shape).astype(np.float32), np.broadcast_to(z, shape).astype(np.float32)
-    angle, reach = x / np.float32(probe.radius), z + np.float32(probe.radius)
-    below = reach * np.cos(angle) - np.float32(probe.radius)
-    return np.asarray(reach * np.sin(angle), np.float32), np.asarray(below, np.float32)
-
-
-def _tissue(rng: np.random.Generator, probe: _Probe) -> tuple[Floats, Floats, tuple[float, float]]:
+def _tissue(rng: np.random.Generator, probe: Probe) -> tuple[Floats, Floats, tuple[float, float]]:
     """Echo (dB) and attenuation (dB/(cm MHz)) on the coarse grid, and the glandular layer's depths in mm.
 
     Layers lie against the probe's face: skin, subcutaneous fat with Cooper's ligaments, gland, fat, pectoral
@@ -193,7 +163,7 @@ def _between(depth: Floats, top: Floats, bottom: Floats) -> Floats:
     return np.asarray(np.clip((depth - top) / 0.3, 0, 1) * np.clip((bottom - depth) / 0.3, 0, 1), np.float32)
 
 
-def _lesion(rng: np.random.Generator, finding: Finding, probe: _Probe, gland: tuple[float, float]) -> _Lesion:
+def _lesion(rng: np.random.Generator, finding: Finding, probe: Probe, gland: tuple[float, float]) -> _Lesion:
     top, bottom = gland
     half = rng.uniform(2.6, 7.0)
     flat = rng.uniform(0.6, 0.9) if finding == "cyst" else rng.uniform(0.65, 1.35)
@@ -211,9 +181,9 @@ def _lesion(rng: np.random.Generator, finding: Finding, probe: _Probe, gland: tu
     return _Lesion(label, x, z, across, deep, waves, rng.uniform(0.25, 0.6), echo, lost, 2.5)
 
 
-def _inside(lesion: _Lesion, probe: _Probe, shape: tuple[int, ...], scale: float) -> Floats:
+def _inside(lesion: _Lesion, probe: Probe, shape: tuple[int, ...], scale: float) -> Floats:
     """From 0 outside the lesion to 1 inside; ``scale`` of its size is what the slice cuts."""
-    x, z = _grid(probe, shape)
+    x, z = grid(probe, shape)
     u, v = (x - lesion.x) / (lesion.across * scale), (z - lesion.z) / (lesion.deep * scale)
     angle = np.arctan2(v, u)
     outline = 1 + sum(size * np.cos(k * angle + phase) for k, size, phase in lesion.waves)
@@ -228,101 +198,3 @@ def _echo_with(lesion: _Lesion, texture: Floats, echo: Floats, inside: Floats) -
         across_beam = np.abs(cv2.Sobel(inside, cv2.CV_32F, 0, 1, ksize=3)) / 4
         echo = echo + (GLAND[0] + WALL_DB - echo) * np.minimum(1, 2 * across_beam)
     return np.asarray(echo, np.float32)
-
-
-def _receive(
-    rng: np.random.Generator, probe: _Probe, scatterers: Floats, echo: Floats, attenuation: Floats
-) -> Floats:
-    """Envelope ``[ENVELOPE, LINES]`` of the beam-formed lines, after the time-gain curve, gland at about
-    1."""
-    step_cm = COARSE * probe.depth / SAMPLES / 10
-    lost = np.cumsum(attenuation, axis=0) * np.float32(2 * step_cm * probe.mhz)
-    way = np.arange(len(echo), dtype=np.float32)[:, None] * np.float32(step_cm)
-    gain = np.float32(2 * TGC * probe.mhz) * way
-    level = cv2.resize(echo + gain - lost, (LINES, SAMPLES), interpolation=cv2.INTER_LINEAR)
-    lines = scatterers * np.power(np.float32(10), level / 20)
-
-    # The pulse passes only a band of frequencies; taken out of the spectrum and turned back on its own, it
-    # is the quadrature signal of the RF line on a coarser grid: same envelope.
-    cycles = np.arange(SAMPLES // 2 + 1, dtype=np.float32) / np.float32(probe.depth)
-    centre = np.float32(2 * probe.mhz / SPEED)
-    pulse = np.exp(-0.5 * ((cycles - centre) / (centre * np.float32(probe.bandwidth / 2.355))) ** 2)
-    first = min(max(0, round(centre * probe.depth) - ENVELOPE // 2), len(pulse) - ENVELOPE)
-    band = np.s_[first : first + ENVELOPE]
-    pulse *= ENVELOPE / np.sqrt((pulse[band] ** 2).sum() * SAMPLES)
-    quadrature = np.fft.ifft(np.fft.rfft(lines, axis=0)[band] * pulse[band, None], axis=0)
-    parts = np.stack([quadrature.real, quadrature.imag], axis=-1).astype(np.float32)
-
-    narrow, wide = (
-        0.24 * LINES / probe.width,
-        0.55 * LINES / probe.width,
-    )  # beam: standard deviations in lines
-    depth = np.linspace(0, 1, ENVELOPE, dtype=np.float32)[:, None, None]
-    in_focus = np.exp(-(((depth - probe.focus) / 0.3) ** 2))
-    near_blur, far_blur = (_across(parts, sigma) for sigma in (narrow, wide))
-    parts = near_blur * in_focus + far_blur * (1 - in_focus)
-    floor = np.power(np.float32(10), (-58 + 0.55 * np.linspace(0, float(gain[-1, 0]), ENVELOPE)) / 20)
-    parts += floor.astype(np.float32)[:, None, None] * rng.standard_normal(parts.shape, np.float32)
-    return np.asarray(cv2.magnitude(parts[..., 0], parts[..., 1]), np.float32)
-
-
-def _across(parts: Floats, sigma: float) -> Floats:
-    """Beam width: a Gaussian across the lines that keeps the power of white noise."""
-    kernel = cv2.getGaussianKernel(int(6 * sigma) | 1, sigma).astype(np.float32)
-    kernel /= np.sqrt((kernel**2).sum())
-    one = np.ones((1, 1), np.float32)
-    return np.asarray(cv2.sepFilter2D(parts, cv2.CV_32F, kernel, one, borderType=cv2.BORDER_REFLECT))
-
-
-class _Display:
-    """Scan conversion and logarithmic compression, the same through a clip."""
-
-    def __init__(self, rng: np.random.Generator, probe: _Probe, size: int) -> None:
-        self._size = size
-        self._range_db = rng.uniform(50, 60)
-        self._gain_db = rng.uniform(-11, 0)
-        self._reference: float | None = None
-        self._map = None if np.isinf(probe.radius) else _sector(probe, size)
-
-    def show(self, envelope: Floats) -> Pixels:
-        """uint8 ``[size, size]``; outside a sector black."""
-        rows = min(2 * self._size, ENVELOPE)
-        power = cv2.resize(envelope, (LINES, rows), interpolation=cv2.INTER_AREA)
-        level = 20 * np.log10(np.maximum(power, 1e-6))
-        if self._reference is None:
-            self._reference = float(np.percentile(level, 99.5))
-        shown = np.clip(1 + (level - self._reference + self._gain_db) / self._range_db, 0, 1)
-        image = self._convert(np.asarray(shown * 255, np.float32), cv2.INTER_LINEAR)
-        return np.asarray(np.clip(image + 0.5, 0, 255), np.uint8)
-
-    def show_mask(self, inside: np.ndarray[tuple[int, ...], np.dtype[np.bool_]], label: int) -> Pixels:
-        """uint8 ``[size, size]``: ``label`` where inside, else 0."""
-        shown = self._convert(inside.astype(np.float32), cv2.INTER_LINEAR)
-        return np.where(shown > 0.5, label, 0).astype(np.uint8)
-
-    def _convert(self, lines: Floats, interpolation: int) -> Floats:
-        if self._map is None:
-            shrink = cv2.INTER_AREA if len(lines) >= self._size <= LINES else interpolation
-            return np.asarray(cv2.resize(lines, (self._size, self._size), interpolation=shrink))
-        depth, across = self._map
-        return np.asarray(
-            cv2.remap(lines, across * (lines.shape[1] - 1), depth * (len(lines) - 1), interpolation)
-        )
-
-
-def _sector(probe: _Probe, size: int) -> tuple[Floats, Floats]:
-    """Where each pixel of the picture lies in the fan: shares of depth and of the lines; outside 0..1 if
-    beside."""
-    half = probe.width / 2 / probe.radius
-    height = probe.depth + probe.radius * (1 - np.cos(half))
-    width = 2 * (probe.radius + probe.depth) * np.sin(half)
-    scale = max(height, width) / size
-    axis = np.arange(size, dtype=np.float32) * np.float32(scale)
-    x, z = np.meshgrid(axis - axis.mean(), axis + np.float32(probe.radius * np.cos(half)))
-    reach, angle = np.hypot(x, z), np.arctan2(x, z)
-    depth, across = (reach - probe.radius) / probe.depth, 0.5 + angle / (2 * half)
-    beside = (depth < 0) | (depth > 1) | (across < 0) | (across > 1)
-    outside = np.float32(-10)
-    return np.where(beside, outside, depth).astype(np.float32), np.where(beside, outside, across).astype(
-        np.float32
-    )

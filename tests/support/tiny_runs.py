@@ -1,0 +1,26 @@
+"""A training of each shipped recipe so small that it proves only that everything fits together."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from rich.console import Console
+
+from trainer.pipeline import Result, train
+from trainer.preparation import from_phantoms, prepare
+from trainer.progress import Reporter
+from trainer.recipe import load_recipe
+
+__all__ = ["tiny_run"]
+
+COUNTS = {"train": 20, "val": 10, "test": 10}
+EPOCHS = 1
+
+
+@cache
+def tiny_run(name: str) -> Result:
+    """What a training of the recipe ``name`` on forty phantoms makes; the same object when asked again."""
+    recipe = load_recipe(name)
+    reporter = Reporter(Console(quiet=True))
+    dataset = from_phantoms(recipe, seed=0, counts=COUNTS)
+    return train(prepare(recipe, dataset, 0, reporter, epochs=EPOCHS, generated=True), 0, reporter)
