@@ -205,7 +205,7 @@ def _outlined(split: str, images: Outlined) -> list[Sample]:
 def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -> Recipe:
     """The recipe with everything filled in that it leaves to the data, of which ``images`` are trained on.
 
-    ``epochs`` replaces the recipe's, and fewer of them shorten the compression, too.
+    ``epochs`` replaces the recipe's, and fewer of them shorten teachers and compression, too.
 
     Raises:
         BadInputError: the recipe's task or negative label does not fit the data.
@@ -237,7 +237,7 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
         )
     size = dataset.typical_size()
     height, width = _input_size(recipe, size)
-    training, compression = recipe.training, recipe.compression
+    training, distillation, compression = recipe.training, recipe.distillation, recipe.compression
     batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
     if epochs is None:
         epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
@@ -246,6 +246,12 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
         stages = {name: getattr(compression, name) for name in COMPRESSION_EPOCHS}
         shorter = {name: min(own, max(1, round(own * share))) for name, own in stages.items()}
         compression = compression.model_copy(update=shorter)
+        if distillation:
+            teachers = tuple(
+                one.model_copy(update={"epochs": max(1, min(one.epochs, round(one.epochs * share)))})
+                for one in distillation.teachers
+            )
+            distillation = distillation.model_copy(update={"teachers": teachers})
     training = training.model_copy(update={"epochs": epochs, "batch_size": batch})
     return recipe.model_copy(
         update={
@@ -255,6 +261,7 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
             "input": recipe.input.model_copy(update={"height": height, "width": width}),
             "steps": _steps(recipe, height, width, enlarges=height * width > size[0] * size[1]),
             "training": training,
+            "distillation": distillation,
             "compression": compression,
         }
     )

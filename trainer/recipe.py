@@ -153,7 +153,7 @@ class Compression(Contract):
     channels: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="share of channels that stay in each layer; fewer are faster. 1 is off"
     )
-    channel_epochs: int = Field(default=20, ge=0, description="of learning after channels were removed")
+    channel_epochs: int = Field(default=10, ge=0, description="of learning after channels were removed")
     channel_learning_rate: float = Field(default=2e-3, gt=0)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.5,

@@ -167,6 +167,14 @@ def test_fewer_epochs_prune_for_fewer_too(classifier: Recipe) -> None:
     assert short.training.epochs == 3 and short.compression.pruning_epochs == 1
 
 
+def test_fewer_epochs_teach_for_fewer_too() -> None:
+    recipe = load_recipe("chest-xray-small")
+    short = resolve(recipe, dataset_of(("a", "b")), 100, epochs=recipe.training.epochs // 4)
+    assert recipe.distillation and short.distillation
+    for whole, less in zip(recipe.distillation.teachers, short.distillation.teachers, strict=True):
+        assert less.epochs == max(1, round(whole.epochs / 4))
+
+
 @pytest.mark.parametrize(("images", "batch", "epochs"), [(50, 8, 300), (800, 20, 45), (40_000, 64, 30)])
 def test_few_images_get_smaller_batches_and_more_epochs(
     classifier: Recipe, images: int, batch: int, epochs: int

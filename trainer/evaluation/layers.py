@@ -20,8 +20,9 @@ IMAGES = 32
 class LayerError(Contract):
     """How far a layer's int8 output is from the float one, on tuning images.
 
-    ``error`` is what has come together there, ``added`` what the layer itself adds to what reaches it: root
-    mean square of the difference over the standard deviation of the float output.
+    ``error`` is what has come together there, ``added`` what the layer itself adds to what reaches it: 0 to
+    1, root mean square of the difference over the standard deviation of the float output, channel by channel
+    and at most 1 for each, so that a large channel does not hide that the small ones are lost.
     """
 
     layer: str
@@ -45,14 +46,14 @@ def layer_errors(float_model: bytes, int8_model: bytes, pixels: NDArray[np.uint8
     truth, rounded = _Run(float_model), _Run(int8_model)
     names = {name: index for index, name in truth.names.items()}
     pairs = [(index, names[name]) for index, name in rounded.names.items() if name in names]
-    sums = {index: np.zeros(4) for index, _ in pairs}
+    sums = {index: np.zeros((4, rounded.channels(index))) for index, _ in pairs}
     for image in images:
         truth.run(image)
         rounded.run(image)
         for index, other in pairs:
             wanted = truth.value(other)
             off = rounded.value(index) - wanted
-            sums[index] += (off.size, wanted.sum(), (wanted**2).sum(), (off**2).sum())
+            sums[index] += np.stack([np.ones_like(off), wanted, wanted**2, off**2]).sum(axis=1)
     powers = {index: _power(*figures) for index, figures in sums.items()}
     found = []
     for operator, inputs, output in rounded.operators:
@@ -72,10 +73,13 @@ def layer_errors(float_model: bytes, int8_model: bytes, pixels: NDArray[np.uint8
     return tuple(sorted(found, key=lambda one: -one.added))
 
 
-def _power(count: float, total: float, squares: float, off: float) -> float:
+def _power(count: Floats, total: Floats, squares: Floats, off: Floats) -> float:
     variance = squares / count - (total / count) ** 2
-    # A layer that always says the same has no signal to lose.
-    return float(off / count / variance) if variance > 1e-12 else 0.0
+    # A channel that always says the same has no signal to lose.
+    speaks = variance > 1e-12
+    return (
+        float(np.minimum(1.0, off[speaks] / count[speaks] / variance[speaks]).mean()) if speaks.any() else 0.0
+    )
 
 
 class _Run:
@@ -117,11 +121,15 @@ class _Run:
         self.interpreter.set_tensor(self.input["index"], tensor)
         self.interpreter.invoke()
 
+    def channels(self, index: int) -> int:
+        """How many a tensor has."""
+        return int(self.details[index]["shape"][-1])
+
     def value(self, index: int) -> Floats:
-        """A tensor of the last run, as real numbers."""
+        """A tensor of the last run, as real numbers ``[places, channels]``."""
         scale, zero_point = self.details[index]["quantization"]
         values: Floats = self.interpreter.get_tensor(index).astype(np.float64)
-        return (values - zero_point) * scale if scale else values
+        return ((values - zero_point) * scale if scale else values).reshape(-1, values.shape[-1])
 
     def layer(self, index: int) -> str:
         """The network's name of the layer whose output this is; fused layers go by their last."""
