@@ -53,7 +53,8 @@ def quantization_aware(
 
 def _fix_input(student: Any) -> None:
     """Give the input the range that makes its int8 value ``pixel - 128``, and let no batch move it."""
-    layer = next(one for one in student.layers if one.name == "quantize_layer")
+    # Keras numbers the names of unnamed layers within a process.
+    layer = next(one for one in student.layers if one.name.startswith("quantize_layer"))
     for variable in layer.weights:
         if variable.name.endswith("_min:0"):
             variable.assign(BLACK)
