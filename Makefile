@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gen
 	--constraint requirements/constraints.in --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-bundle test lint types format lock docs clean
+.PHONY: help demo demo-bundle test lint types format lock docs phone clean
 
 help:
 	@echo "make demo         learn, package, run and show findings on generated images"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint types   the checks alone;  make format  applies the formatter"
 	@echo "make docs         write the generated reference again"
 	@echo "make demo-bundle  train the small bundle that ships with the package again"
+	@echo "make phone        build the phone app's scripts again; only this needs Node"
 	@echo "make lock         resolve the requirements again"
 	@echo "make clean        remove what these made"
 
@@ -43,6 +44,9 @@ format: $(VENV)/.project
 
 docs: $(VENV)/.project
 	$(BIN)/python docs/reference/generate.py
+
+phone:
+	cd edge/phone && npm ci --ignore-scripts && node build.mjs
 
 # Pins stay as they are where they still fit; delete a file of requirements/ first to have all of it renewed.
 lock: $(BIN)/pip

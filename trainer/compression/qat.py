@@ -43,14 +43,11 @@ def quantization_aware(
         learning_rate=compression.quantization_learning_rate,
     )
     history = lesson.fit("Learning to bear int8", student, plan)
-    wrappers = {layer.name.removeprefix("quant_"): layer for layer in student.layers}
-    for layer in copy.layers:
-        if layer.weights:
-            zeros = [tf.cast(weight == 0.0, tf.bool) for weight in layer.get_weights()]
-            learned = wrappers[layer.name].layer.get_weights()
-            layer.set_weights(
-                [tf.where(zero & pruned, 0.0, weight) for zero, weight in zip(zeros, learned, strict=True)]
-            )
+    # The wrappers hold the weights under the names that they had.
+    learned = {variable.name: variable for variable in student.weights}
+    for variable in copy.weights:
+        zero = (variable == 0.0) & pruned
+        variable.assign(tf.where(zero, 0.0, learned[variable.name]))
     return copy, history
 
 

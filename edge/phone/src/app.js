@@ -17,6 +17,7 @@ import { withheld } from "./withheld.js";
 
 const LISTED = 100; // results in the strip
 const UNSET = { site: "local", device: "phone", broker: "", username: "", password: "", receipts: false };
+const REPLACED_MS = 3000; // within which a page that is left has gone
 const TIMES = 100; // of which the median is told
 
 const counters = { frames: 0, findings: 0, lastFrame: null, inferenceMs: null };
@@ -63,13 +64,16 @@ async function startModel() {
   return showReady();
 }
 
-/* The second window of the same phone would take the first one's place at the broker, and the other way round. */
+/* A second window would take the first one's place at the broker, and the other way round. A page that is being
+   loaded again waits for the one that it replaces. */
 function alone() {
   return new Promise((resolve) => {
-    navigator.locks.request("scanwright", { ifAvailable: true }, (lock) => {
-      resolve(lock !== null);
-      return lock && new Promise(() => {}); // held as long as the page is there
-    });
+    const held = () => {
+      resolve(true);
+      return new Promise(() => {}); // as long as the page is there
+    };
+    const options = { signal: AbortSignal.timeout(REPLACED_MS) };
+    navigator.locks.request("scanwright", options, held).catch(() => resolve(false));
   });
 }
 
@@ -251,8 +255,11 @@ async function useCamera() {
   const study = `live:${crypto.randomUUID()}`;
   view.showActions([{ id: "close", text: t("phone.close"), run: showReady }]);
   try {
-    stream = await openCamera(video);
+    const opened = await openCamera(video);
+    if (!video.isConnected) return opened.getTracks().forEach((track) => track.stop()); // left meanwhile
+    stream = opened;
   } catch (error) {
+    if (!video.isConnected) return undefined;
     const denied = ["NotAllowedError", "SecurityError"].includes(error.name);
     const key = denied ? "phone.camera_denied" : error.name === "NotFoundError" ? "phone.no_camera" : "phone.camera_busy";
     view.showNotice("camera-failed", t(key), t(`${key}_do`));

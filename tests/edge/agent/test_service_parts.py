@@ -280,7 +280,7 @@ def run_until(agent: Agent, findings: int) -> list[dict]:
     found: list[dict] = []
 
     def look() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and agent.store.sequence() < findings:
             time.sleep(0.02)
         time.sleep(0.1)
