@@ -210,8 +210,8 @@ def _try_all(kind: str, seed: int, numbers: range, at: Any, slowest: Any, bad: A
 def in_process(kind: str, seed: int, count: int) -> dict[str, Any]:
     """Try ``count`` inputs of a kind. What ends or hangs the process is told, and another goes on after it.
 
-    ``aborted`` are DICOM files at which gdcm, which decodes in C++, gave up by ending its process: what
-    the decoding worker is for, so each of them is given to it (see :func:`contained`).
+    ``aborted`` are DICOM files at which gdcm, which decodes in C++, gave up by ending its process: that is
+    what the decoding worker is for, and each of them is given to it (see :func:`contained`).
     """
     context = multiprocessing.get_context("spawn")
     at, slowest, bad = context.Value("q", -1), context.Value("d", 0.0), context.SimpleQueue()
