@@ -1,7 +1,7 @@
 // What is on the screen: the cart's screen (edge/agent/page.py), for a thumb.
 
 import { h, icon, percent, svg, t } from "./dom.js";
-import { drawHeat } from "./picture.js";
+import { drawHeat, drawOutline } from "./picture.js";
 
 const MOST_LABELS = 6;
 const SIZES = [
@@ -151,7 +151,7 @@ function facts(finding) {
   );
 }
 
-function picture({ picture: blob, cam, region }) {
+function picture({ picture: blob, cam, mask, region }) {
   if (!blob) return h("p", { class: "none" }, t("image.none"));
   const url = URL.createObjectURL(blob);
   const image = h("img", { src: url, alt: t("image.plain") });
@@ -159,20 +159,21 @@ function picture({ picture: blob, cam, region }) {
   image.addEventListener("load", () => {
     URL.revokeObjectURL(url);
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    if (cam) drawHeat(canvas, cam, region);
+    if (mask) drawOutline(canvas, mask, region);
+    else if (cam) drawHeat(canvas, cam, region);
   });
-  const caption = h("figcaption", {}, h("span", { class: "heat" }, cam ? t("image.heat") : t("image.plain")), h("span", { class: "plain" }, t("image.plain")));
+  const caption = h("figcaption", {}, h("span", { class: "heat" }, t(mask ? "image.outline" : cam ? "image.heat" : "image.plain")), h("span", { class: "plain" }, t("image.plain")));
   return h("figure", {}, image, canvas, caption);
 }
 
-function heatButton({ cam, picture: blob }) {
-  if (!cam || !blob) return null;
+function heatButton({ cam, mask, picture: blob }) {
+  if (!(cam || mask) || !blob) return null;
   const { dataset } = document.documentElement;
   const toggle = ({ currentTarget }) => {
     dataset.heat = dataset.heat === "off" ? "on" : "off";
     currentTarget.setAttribute("aria-pressed", String(dataset.heat !== "off"));
   };
-  return h("button", { id: "heat", "aria-pressed": String(dataset.heat !== "off"), onclick: toggle }, t("heat.toggle"));
+  return h("button", { id: "heat", "aria-pressed": String(dataset.heat !== "off"), onclick: toggle }, t(mask ? "outline.toggle" : "heat.toggle"));
 }
 
 /** The kept results, a study each, newest first; `open` shows one. */
