@@ -61,14 +61,17 @@ export function showCamera() {
 export function showResult(result, { note = "", manifest, remove }) {
   document.documentElement.dataset.state = "result";
   const { finding } = result;
+  // That a ventricle is seen makes nobody suspect anything: edge/agent/measured.py.
+  const structure = finding.decision === "positive" && finding.label === (manifest.ejection_fraction ?? null);
+  const decision = structure ? "outlined" : finding.decision;
   $("main").replaceChildren(
     h(
       "section",
-      { class: `result ${finding.decision}`, "data-finding": finding.id },
-      h("p", { class: "decision" }, icon(finding.decision), h("span", {}, t(`decision.${finding.decision}`))),
+      { class: `result ${decision}`, "data-finding": finding.id },
+      h("p", { class: "decision" }, icon(decision), h("span", {}, t(`decision.${decision}`))),
       headline(finding),
       finding.reasons.map((reason) => h("p", { class: "reason" }, t(`reason.${reason}`))),
-      finding.probability === null
+      finding.probability === null || structure
         ? null
         : h("p", { class: "probability" }, t("probability"), h("bdi", { dir: "ltr" }, percent(finding.probability))),
       note ? h("p", { class: "note" }, note) : null,
