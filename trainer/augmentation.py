@@ -181,7 +181,8 @@ def _expose(x: Any, largest: float, draw: _Draws) -> Any:
     """
     dose = tf.exp(draw.image(math.log1p(largest)))
     noise = tf.random.stateless_normal(draw.shape, draw.next()) * 0.01
-    return x * dose + noise * tf.sqrt(tf.maximum(x, 0.0) / dose)
+    # Noise may take the darkest pixels below nothing, which no detector gives and no gamma curve takes.
+    return tf.maximum(x * dose + noise * tf.sqrt(tf.maximum(x, 0.0) / dose), 0.0)
 
 
 def _blur(x: Any, largest: float, draw: _Draws) -> Any:

@@ -6,9 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from edge.mqtt.payloads import Finding, Measurement
 
-__all__ = ["amount", "end_diastole", "of_clip"]
+__all__ = ["amount", "decision", "end_diastole", "of_clip"]
 
 _TEXTS = {"%": "percent", "cm2": "unit.cm2", "{pixel}": "unit.pixel", "mL": "unit.ml"}
+
+
+def decision(finding: Finding) -> str:
+    """What the screen calls the decision: that a ventricle is seen makes nobody suspect anything."""
+    structures = {one.label for one in finding.measurements if one.name == "ejection_fraction"}
+    return "outlined" if finding.decision == "positive" and finding.label in structures else finding.decision
 
 
 def of_clip(findings: Sequence[Finding], finding: Finding) -> list[Measurement]:

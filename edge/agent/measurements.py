@@ -61,7 +61,7 @@ class Measurements:
         clip = self._clip(model, frame)
         mask = None if classes is None else classes == model.manifest.labels.index(ventricle)
         clip.frames.append((frame.index, id_, None if mask is None else cavity(mask, pixel)))
-        if classes is None or len(clip.frames) < 2:
+        if classes is None:
             return Measured(tuple(found))
         result = ejection([seen for _, _, seen in clip.frames])
         if not isinstance(result, Ejection):

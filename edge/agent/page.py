@@ -16,10 +16,11 @@ from edge.mqtt.payloads import Finding
 
 __all__ = ["Patients", "View", "parse", "render", "render_unlock"]
 
-# Decisions by shape as well as by colour: triangle, tick in a circle, dashed circle. Drawn in 24 x 24.
+# Decisions by shape as well as by colour: triangle, tick in a circle, outline, dashed circle. In 24 x 24.
 _ICONS = {
     "positive": "M12 2.5 22.5 21h-21zM12 9.5v5.5M12 17.6v.6",
     "negative": "M12 2a10 10 0 1 0 0 20a10 10 0 1 0 0-20zM7 12.4l3.4 3.4L17 9",
+    "outlined": "M12 3c5 0 8 3.5 8 9s-3.5 9-8 9-8-3.5-8-9 3-9 8-9z",
     "no_result": "M9.1 9a3 3 0 1 1 4.2 2.8c-.9.5-1.3 1-1.3 2.2M12 17.2v.6",
 }
 _MOST_LABELS = 6  # probabilities listed, the largest
@@ -41,7 +42,8 @@ class View:
     """What there is to see.
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
-    saying which of its pictures exist; ``waiting`` counts findings not delivered. ``lockable``: there is a
+    saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
+    no image is taken, "metered" where nothing is told until tomorrow. ``lockable``: there is a
     PIN, and it may be given from where the page is asked for; ``patients`` is None while the lock is closed.
     """
 
@@ -55,6 +57,7 @@ class View:
     connected: bool
     waiting: int
     unsigned: bool
+    trouble: str | None = None
     lockable: bool = False
     patients: Patients | None = None
 
@@ -122,6 +125,8 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
     banners = SubElement(body, "div", id="banners")
     # Shown by the script when the agent no longer answers.
     SubElement(banners, "p", {"class": "banner lost", "role": "alert"}).text = texts["banner.lost"]
+    if view.trouble:
+        _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
     if view.unsigned:
         _text(banners, "p", texts["banner.unsigned"], "banner warning")
     _text(banners, "p", texts["banner.support"], "banner")
@@ -133,12 +138,13 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
 
 
 def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:
-    section = SubElement(main, "section", {"class": f"result {finding.decision}", "data-finding": finding.id})
+    decision = measured.decision(finding)
+    section = SubElement(main, "section", {"class": f"result {decision}", "data-finding": finding.id})
     if view.lockable:
         _patient(section, view.patients, finding, texts)
     kicker = SubElement(section, "p", {"class": "decision"})
-    _icon(kicker, finding.decision)
-    _text(kicker, "span", texts[f"decision.{finding.decision}"])
+    _icon(kicker, decision)
+    _text(kicker, "span", texts[f"decision.{decision}"])
     if finding.test:
         _text(kicker, "span", texts["practice"], "practice")
     if finding.label:
@@ -147,7 +153,7 @@ def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str
         _text(section, "h1", texts["decision.negative"], "long")
     for reason in finding.reasons:
         _text(section, "p", texts[f"reason.{reason.value}"], "reason")
-    if finding.probability is not None:
+    if finding.probability is not None and decision != "outlined":
         line = _text(section, "p", texts["probability"], "probability")
         _text(line, "bdi", _percent(finding.probability, texts)).set("dir", "ltr")
     _measurements(section, view, finding, texts)
@@ -273,6 +279,8 @@ def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None
         ("frame", str(finding.frame + 1)),
         ("model", f"{finding.bundle.name} {finding.bundle.version}"),
     ]
+    if finding.policy:
+        rows.append(("policy", finding.policy))
     if "total" in finding.elapsed_ms:
         rows.append(("duration", texts["milliseconds"].format(n=round(finding.elapsed_ms["total"]))))
     for key, value in rows:
@@ -348,11 +356,11 @@ def _study(item: Element, findings: list[Finding], chosen: Finding | None, texts
     _text(top, "time", f"{_local(findings[0]):%H:%M}")
     bottom = SubElement(link, "span", {"class": "tail"})
     if len(findings) == 1:
-        only = SubElement(bottom, "span", {"class": shown.decision})
-        _icon(only, shown.decision)
+        only = SubElement(bottom, "span", {"class": measured.decision(shown)})
+        _icon(only, measured.decision(shown))
         _text(only, "bdi", shown.label or texts[f"decision.{shown.decision}"])
         return
-    for decision, count in sorted(Counter(f.decision for f in findings).items(), reverse=True):
+    for decision, count in sorted(Counter(map(measured.decision, findings)).items(), reverse=True):
         part = SubElement(bottom, "span", {"class": decision, "title": texts[f"decision.{decision}"]})
         _icon(part, decision)
         _text(part, "b", str(count))

@@ -120,6 +120,11 @@ def test_a_smaller_dose_is_darker_and_noisier_for_its_brightness() -> None:
     assert np.corrcoef(level, noise / level)[0, 1] < -0.9
 
 
+def test_a_dark_image_stays_an_image_whatever_the_dose_and_the_gamma() -> None:
+    shown = changed({"exposure": 1.0, "gamma": 0.5, "contrast": 0.2}, flat(2))
+    assert np.isfinite(shown).all() and (shown.max(axis=(1, 2)) > 0).all()
+
+
 def test_a_grid_is_lines_in_one_direction_of_at_most_the_contrast() -> None:
     lined = changed({"grid": 0.2}, flat())
     assert np.abs(lined - 128).max() <= 0.2 * 128 + 1e-2
