@@ -49,7 +49,7 @@ def test_a_recipe_by_its_name_makes_a_model_that_both_interpreters_take(name: st
 @pytest.mark.slow
 def test_several_findings_in_an_image_go_their_whole_way_from_a_table(tmp_path: Path) -> None:
     write_multilabel(tmp_path, {"train": 24, "val": 16, "test": 16}, seed=1, size=48)
-    recipe = load_recipe("chest-xray")
+    recipe = load_recipe("classifier")
     prepared = prepare(recipe, from_data(tmp_path, recipe), 0, QUIET, epochs=1)
     result = train(prepared, 0, QUIET)
     manifest = Manifest.model_validate_json(result.files["manifest.json"])
