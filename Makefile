@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gen
 	--constraint requirements/constraints.in --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-bundle test lint types format lock docs clean
+.PHONY: help demo demo-bundle test lint types format lock docs phone clean
 
 help:
 	@echo "make demo         learn, package, run and show findings on generated images"
@@ -17,6 +17,7 @@ help:
 	@echo "make lint types   the checks alone;  make format  applies the formatter"
 	@echo "make docs         write the generated reference again"
 	@echo "make demo-bundle  train the small bundle that ships with the package again"
+	@echo "make phone        build the phone app's scripts again; only this needs Node"
 	@echo "make lock         resolve the requirements again"
 	@echo "make clean        remove what these made"
 
@@ -44,13 +45,16 @@ format: $(VENV)/.project
 docs: $(VENV)/.project
 	$(BIN)/python docs/reference/generate.py
 
+phone:
+	cd edge/phone && npm ci --ignore-scripts && node build.mjs
+
 # Pins stay as they are where they still fit; delete a file of requirements/ first to have all of it renewed.
 lock: $(BIN)/pip
 	$(BIN)/pip install --quiet uv==$(UV_VERSION)
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) pyproject.toml -o requirements/edge.txt
 	$(COMPILE) pyproject.toml --extra tflite-runtime -o requirements/tflite-runtime.txt
-	$(COMPILE) pyproject.toml --extra trainer --extra dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra trainer --extra onnx --extra dev -o requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-tflite-runtime build dist scanwright-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -37,7 +37,7 @@ PAYLOAD_BYTES = 1500
 
 
 def payload(number: int) -> bytes:
-    said = json.dumps({"id": f"{number:032x}", "backfill": False, "padding": ""})
+    said = json.dumps({"id": f"{number:032x}", "backfill": False, "padding": ""}, separators=(",", ":"))
     return said.replace('""', '"' + "x" * (PAYLOAD_BYTES - len(said)) + '"').encode()
 
 
@@ -106,6 +106,7 @@ def _device(folder: Path, port: int) -> tuple[Outbox, Connection]:
         birth=lambda: b"{}",
         command=lambda _name, _payload: None,
         changed=lambda _online, _why: None,
+        refused=lambda *_: None,
     )
     database.watch(connection.wake)
     return outbox, connection

@@ -88,6 +88,7 @@ class Cart(Part):
             "sources": [{"kind": "folder", "path": "drop", "poll_s": 0.05, "settle_s": 0.05}],
             "mqtt": {"port": port, "receipts": True},
             "screen": None,
+            "min_free_mb": 1,
         }
         path = folder / "agent.yaml"
         path.write_text(yaml.safe_dump(config))

@@ -33,7 +33,7 @@ from parts import Cart, broker, rows, until
 WRONG = ("unclean_filesystems", "damaged_databases", "lost", "missing_after_restart")
 IMAGE_MB = 64
 APART_S = 0.6  # most between two cuts
-LAST_S = 60.0
+LAST_S = 300.0
 
 
 @contextmanager

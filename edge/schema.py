@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import types
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from edge.errors import BadInputError
 
-__all__ = ["Contract", "Name", "parse", "read"]
+__all__ = ["Contract", "Label", "Name", "Probability", "is_name", "parse", "read"]
 
 _NAME = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 Name = Annotated[str, StringConstraints(pattern=_NAME)]
 """A name safe in file names, MQTT topics and host names: lower case, digits and inner hyphens, at most 64."""
+
+Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class Contract(BaseModel):
     """Base of all contract models: unknown keys are refused, instances are immutable, NaN is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
+
+
+def is_name(text: str) -> bool:
+    """Whether a text is a :data:`Name`."""
+    return re.fullmatch(_NAME, text) is not None
 
 
 Model = TypeVar("Model", bound=BaseModel)

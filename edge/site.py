@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.agent.config import Port, Source
-from edge.bundle.manifest import Label, Probability
+from edge.agent.config import MeteredBytes, Port, Source, ThresholdPolicy
 from edge.schema import Contract, Name
 
 __all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Wifi"]
@@ -55,12 +54,10 @@ class Dicom(Contract):
     )
 
 
-class Policy(Contract):
+class Policy(ThresholdPolicy):
     """What a site decides, within the limits of each manifest."""
 
-    name: Name
-    thresholds: dict[Label, Probability] = {}
-    metered_bytes_a_day: int | None = Field(default=None, ge=0)
+    metered_bytes_a_day: MeteredBytes | None = None
     keep_days: float = Field(default=30, gt=0)
 
 

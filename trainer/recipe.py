@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.bundle.manifest import IntendedUse, Label, Probability, Task
+from edge.bundle.manifest import IntendedUse, Task
 from edge.bundle.steps import Step
 from edge.errors import BadInputError
-from edge.schema import Contract, Name, parse, read
+from edge.schema import Contract, Label, Name, Probability, parse, read
 
 __all__ = [
     "Augmentation",

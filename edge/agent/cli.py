@@ -18,6 +18,7 @@ import click
 
 from edge.agent import logs
 from edge.agent.config import AgentConfig, CaptureSource, DicomSource, load_config
+from edge.agent.order import command
 from edge.agent.state import CASE_KEY, DATABASE, running_agent
 from edge.errors import BadInputError, ScanwrightError
 
@@ -36,6 +37,9 @@ def agent() -> None:
     """
 
 
+agent.add_command(command)
+
+
 @agent.command()
 @_config_option
 def run(path: Path) -> None:
@@ -46,19 +50,19 @@ def run(path: Path) -> None:
       scanwright agent run --config agent.yaml
 
     Nothing is lost at a stop, a kill or a power cut: findings wait in the state folder until the broker
-    has them.
+    has them. On SIGHUP the configuration is read again, without losing a frame.
     """
-    config = load_config(path)
-    logs.set_up(config.log_level)
+    logs.set_up(load_config(path).log_level)
     # Decoders report on standard error in their own words; what fails is said by an event.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    from edge.agent.service import Agent
+    from edge.agent.supervisor import serve
 
-    stop = threading.Event()
+    stop, reload = threading.Event(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    Agent(config).run(stop)
+    signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
+    serve(path, stop, reload)
 
 
 @agent.command()
@@ -74,7 +78,8 @@ def check(path: Path) -> None:
     said, for the agent waits for those.
     """
     config = load_config(path)
-    from edge.agent.service import broker_of, load_models
+    from edge.agent.broker import broker_of
+    from edge.agent.model import load_models
     from edge.mqtt.topics import Topics
 
     click.echo(f"ok    configuration of {config.site}/{config.device}")

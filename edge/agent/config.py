@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from edge.schema import Contract, Name, read
+from edge.schema import Contract, Label, Name, Probability, read
 
 __all__ = [
     "AgentConfig",
@@ -16,16 +16,22 @@ __all__ = [
     "DicomSource",
     "FolderSource",
     "MqttConfig",
+    "OutboxConfig",
     "PacsConfig",
     "ScreenConfig",
     "Source",
     "SpoolConfig",
+    "ThresholdPolicy",
     "Tls",
     "load_config",
 ]
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
+Language = Literal["en", "zh", "fr", "es", "ar"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+Overlays = Literal["never", "demand", "positive", "always"]
+MeteredBytes = Annotated[int, Field(ge=200_000)]
 AeTitle = Annotated[str, StringConstraints(pattern=r"^([!-\[\]-~][ -\[\]-~]{0,14})?[!-\[\]-~]$")]
 """PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
 
@@ -147,6 +153,10 @@ class MqttConfig(Contract):
     password_file: Path | None = None
     tls: Tls | None = None
     keepalive_s: int = Field(default=30, ge=5, le=3600)
+    metered_bytes_a_day: MeteredBytes | None = Field(
+        default=None,
+        description="bytes that the link to the broker may carry in a day (UTC), headers included",
+    )
     receipts: bool = Field(
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
@@ -162,6 +172,22 @@ class ScreenConfig(Contract):
         default=None,
         description="made by 'scanwright agent pin'; without it the screen never shows whose a result is",
     )
+
+
+class ThresholdPolicy(Contract):
+    """Thresholds that a site moves, within the limits that each bundle sets; findings name the policy."""
+
+    name: Name
+    thresholds: dict[Label, Probability] = {}
+
+
+class OutboxConfig(Contract):
+    """How much may wait for the broker beside findings, of which none is ever dropped."""
+
+    megabytes: int = Field(
+        default=64, ge=1, description="beyond it the oldest overlays are dropped, then the oldest events"
+    )
+    days: float = Field(default=30, gt=0, description="events and overlays that wait for longer are dropped")
 
 
 class SpoolConfig(Contract):
@@ -200,23 +226,28 @@ class AgentConfig(Contract):
     interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
     threads: int = Field(default=1, ge=1, le=64)
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+    policy: ThresholdPolicy | None = None
     mqtt: MqttConfig = MqttConfig()
     screen: ScreenConfig | None = ScreenConfig()
+    outbox: OutboxConfig = OutboxConfig()
     spool: SpoolConfig = SpoolConfig()
     pacs: PacsConfig | None = None
     health_s: Seconds = 60.0
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
     )
+    min_free_mb: int = Field(
+        default=100, ge=1, description="with less room on the state folder's disk no new image is taken"
+    )
     keep_days: float = Field(
         default=30, gt=0, description="how long the screen's store keeps a delivered finding"
     )
-    overlays: Literal["never", "demand", "positive", "always"] = Field(
+    overlays: Overlays = Field(
         default="never",
         description="heat maps by MQTT: none, those the command 'overlay' asks for, or by themselves too",
     )
-    language: Literal["en", "zh", "fr", "es", "ar"] = "en"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    language: Language = "en"
+    log_level: LogLevel = "info"
 
     @model_validator(mode="after")
     def _source_names_differ(self) -> AgentConfig:

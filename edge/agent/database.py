@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from queue import Empty, Queue
@@ -25,6 +25,9 @@ _Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 
 _GROUP = 256  # most actions in one commit, and most that wait for one
 _RETRY_S = 1.0
+_WAL_BYTES = 4 << 20  # what the write-ahead log shrinks to
+_SLACK_PAGES = 1000  # unused pages that are kept for what comes
+_SHRINK_PAGES = 2000  # most that are given back at once
 
 
 class Database:
@@ -78,6 +81,17 @@ class Database:
         """How long the writer has been in one attempt to write, in seconds; long: the disk hangs."""
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
+
+    def shrink(self) -> Future[None]:
+        """Give unused room back to the disk, a part at each call."""
+
+        def vacuum(connection: sqlite3.Connection) -> None:
+            (unused,) = connection.execute("PRAGMA freelist_count").fetchone()
+            # One page a call, however many are asked for: the pragma has no rows, so it is stepped once.
+            for _ in range(min(unused - _SLACK_PAGES, _SHRINK_PAGES)):
+                connection.execute("PRAGMA incremental_vacuum(1)")
+
+        return self.write(vacuum)
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` from the writer's thread after each commit; it must return at once."""
@@ -151,8 +165,10 @@ class Database:
 
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file; see _migrate for an old one
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
     return connection
 
 
@@ -168,3 +184,6 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
         connection.executescript(
             f"BEGIN IMMEDIATE;{script.read_text('utf-8')};PRAGMA user_version = {number};COMMIT;"
         )
+    if connection.execute("PRAGMA auto_vacuum").fetchone() == (0,):
+        with suppress(sqlite3.OperationalError):  # no room for a copy: at a later start
+            connection.execute("VACUUM")

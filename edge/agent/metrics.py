@@ -25,6 +25,10 @@ def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Se
         bundles: those in use.
     """
     inference_s = None if health.inference_ms is None else health.inference_ms / 1e3
+    full = None if health.disk_days is None else health.disk_days * 86400
+    wear = None if health.storage_wear_percent is None else health.storage_wear_percent / 100
+    certificate = None if health.certificate_days is None else health.certificate_days * 86400
+    result = None if health.last_result is None else health.last_result.timestamp()
     last = None if health.last_frame is None else health.last_frame.timestamp()
     figures: list[tuple[str, str, str, _Value]] = [
         ("uptime_seconds", "gauge", "Since the agent's start.", health.uptime_s),
@@ -34,6 +38,7 @@ def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Se
         ("outbox_messages", "gauge", "Messages that wait to be delivered.", health.backlog),
         ("outbox_oldest_seconds", "gauge", "Age of the one that waits longest.", health.backlog_oldest_s),
         ("last_frame_timestamp_seconds", "gauge", "When a frame came last.", last),
+        ("last_result_timestamp_seconds", "gauge", "When a frame gave a result last.", result),
         (
             "inference_seconds",
             "gauge",
@@ -41,8 +46,16 @@ def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Se
             inference_s,
         ),
         ("disk_free_bytes", "gauge", "Room on the state folder's disk.", health.disk_free_mb * 1e6),
+        ("disk_full_in_seconds", "gauge", "Until the disk is full, as it filled lately.", full),
         ("memory_bytes", "gauge", "The agent's resident memory.", health.memory_mb * 1e6),
         ("temperature_celsius", "gauge", "The hottest sensor.", health.temperature_celsius),
+        ("throttled", "gauge", "1 while the board is slowed down.", bool(health.throttling)),
+        ("storage_wear_ratio", "gauge", "Used life of the eMMC.", wear),
+        ("certificate_seconds", "gauge", "Until the certificate for the broker ends.", certificate),
+        ("outbox_set_aside", "gauge", "Messages that the broker never takes.", health.set_aside),
+        ("outbox_dropped_total", "counter", "Events and overlays dropped by the caps.", health.dropped),
+        ("metered_bytes", "gauge", "What the metered link carried today.", health.metered_bytes),
+        ("refusing_images", "gauge", "1 while no new image is taken.", health.refusing),
         ("load1", "gauge", "Load average of one minute.", health.load),
         ("broker_connected", "gauge", "1 while the broker is reached.", connected),
         ("clock_trusted", "gauge", "1 while the wall clock can be believed.", health.stamp.clock_trusted),

@@ -5,34 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.agent.config import AgentConfig, ThresholdPolicy
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import IntendedUse
 from edge.errors import BadInputError
 from edge.imaging.frame import Frame, Header
-from edge.inference.decision import Outcome, decide
+from edge.inference.decision import Outcome, decide, site_thresholds
 from edge.inference.engine import Interpreter
 from edge.inference.prediction import Prediction
 from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 
-__all__ = ["Model", "covering", "covers"]
+__all__ = ["Model", "check_policy", "covering", "covers", "load_models"]
 
 
 class Model:
     """One bundle of the configuration.
 
     ``ref``, ``manifest``, ``engine`` (its name) and ``golden_difference`` (largest difference of the golden
-    vectors on this device, in steps) are public.
+    vectors on this device, in steps) and ``policy`` (name of the site policy that moves a threshold, or None)
+    are public.
     """
 
     def __init__(
-        self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter
-    ) -> None:
+        self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter,
+        policy: ThresholdPolicy | None = None,
+    ) -> None:  # fmt: skip
         """Open, check and try the bundle.
 
         Raises:
-            BadInputError: it is damaged, not signed though it has to be, or made for another target.
+            BadInputError: it is damaged, not signed though it has to be, made for another target, or the
+                policy moves a threshold further than it allows.
             ScanwrightError: this device's interpreter does not run it as it should.
         """
         bundle = open_bundle(path)
@@ -53,6 +57,10 @@ class Model:
             target=bundle.manifest.target,
             signed=False,
         )
+        labels = self.manifest.decision.thresholds
+        self._moved = {k: v for k, v in policy.thresholds.items() if k in labels} if policy else {}
+        site_thresholds(self.manifest, self._moved)
+        self.policy = policy.name if policy and self._moved else None
         self._predictor = Predictor(bundle, threads, interpreter)
         self.engine = self._predictor.engine.name
         self.golden_difference = replay(
@@ -67,7 +75,47 @@ class Model:
             EngineError: the interpreter failed.
         """
         prediction = self._predictor.predict(frame)
-        return prediction, decide(prediction, self.manifest, self._predictor.ood)
+        return prediction, decide(prediction, self.manifest, self._predictor.ood, self._moved)
+
+
+def load_models(config: AgentConfig) -> list[Model]:
+    """The configured bundles, ready.
+
+    Raises:
+        BadInputError: one cannot be used, or two are the same.
+        ScanwrightError: the interpreter does not run one as it should.
+    """
+    models = [
+        Model(
+            path,
+            allow_unsigned=config.allow_unsigned,
+            target=config.target,
+            threads=config.threads,
+            interpreter=config.interpreter,
+            policy=config.policy,
+        )
+        for path in config.bundles
+    ]
+    names = [model.ref.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInputError(f"bundles: two are called '{name}'; keep the one to use")
+    check_policy(models, config.policy)
+    return models
+
+
+def check_policy(models: Sequence[Model], policy: ThresholdPolicy | None) -> None:
+    """Whether a site policy can be used with the bundles.
+
+    Raises:
+        BadInputError: a label has no threshold in any of them, or a value is outside what one allows.
+    """
+    for label, value in policy.thresholds.items() if policy else ():
+        having = [model for model in models if label in model.manifest.decision.thresholds]
+        if not having:
+            raise BadInputError(f"thresholds.{label}: no bundle has a threshold for it")
+        for model in having:
+            site_thresholds(model.manifest, {label: value})
 
 
 def covering(models: Sequence[Model], header: Header) -> list[Model]:

@@ -46,6 +46,10 @@ class Notifier:
             self._next = time.monotonic() + self._every_s
             self._say("WATCHDOG=1")
 
+    def reloading(self) -> None:
+        """The configuration is read again; ``ready`` follows."""
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def stopping(self) -> None:
         """The service ends."""
         self._say("STOPPING=1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge.agent.cases import Cases
 from edge.agent.identity import Identity
 from edge.agent.recorder import Recorder
+from edge.agent.room import NoRoomError
 from edge.agent.spool import Purged, Spool
 from edge.imaging.errors import UnreadableImageError
 from edge.imaging.patient import is_dicom, read_instance, read_patient
@@ -22,7 +23,10 @@ class Originals:
     def take(self, original: Original) -> None:
         """Seal a DICOM file and whom it is of; any other file names no patient and stays where it is.
 
-        What cannot be kept is said by an event: a finding does not wait for it.
+        One that can never be kept (it cannot be read, or is larger than the spool) is said by an event.
+
+        Raises:
+            NoRoomError: it cannot be written for now; nothing of its image may be taken before it is.
         """
         study = self._identity.study(original.study)
         try:
@@ -33,6 +37,8 @@ class Originals:
                 self._cases.keep(study, patient)
             self._say(self._spool.make_room(original.path.stat().st_size))
             self._spool.keep(original.path, study, read_instance(original.path))
+        except NoRoomError:
+            raise
         except (OSError, UnreadableImageError) as error:
             why = error.strerror if isinstance(error, OSError) else "its header is damaged"
             self._recorder.tell(

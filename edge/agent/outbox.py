@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
 from edge.agent.clock import corrected
+from edge.agent.config import OutboxConfig
 from edge.agent.database import Database
+from edge.mqtt.topics import packet_bytes
 
-__all__ = ["Kind", "Outbox", "OutboxMessage", "add"]
-
-log = logging.getLogger(__name__)
+__all__ = [
+    "Kind",
+    "Outbox",
+    "OutboxMessage",
+    "add",
+    "drop_old",
+    "drops_are_told",
+    "set_aside",
+    "untold_drops",
+]
 
 Kind = Literal["finding", "event", "overlay"]
 
@@ -35,22 +44,74 @@ class OutboxMessage:
     payload: bytes
 
 
-def add(connection: sqlite3.Connection, kind: Kind, id_: str, topic: str, payload: bytes) -> bool:
-    """Put a message, within a transaction of :meth:`Database.write`; False if its id already waits."""
+def add(
+    connection: sqlite3.Connection,
+    kind: Kind,
+    id_: str,
+    topic: str,
+    payload: bytes,
+    caps: OutboxConfig = OutboxConfig(),  # noqa: B008  immutable
+) -> bool:
+    """Put a message, within a transaction of :meth:`Database.write`; False if its id already waits.
+
+    What exceeds the caps is dropped and counted: the oldest overlays, then the oldest events.
+    """
+    size = packet_bytes(topic, payload)
     added = connection.execute(
-        "INSERT OR IGNORE INTO outbox (id, kind, priority, topic, payload, created)"
-        " VALUES (?, ?, ?, ?, ?, ?)",
-        (id_, kind, _PRIORITY[kind], topic, payload, time.time()),
+        "INSERT OR IGNORE INTO outbox (id, kind, priority, topic, payload, created, bytes)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (id_, kind, _PRIORITY[kind], topic, payload, time.time(), size),
     ).rowcount
     if added and kind in _MOST:
-        dropped = connection.execute(
-            "DELETE FROM outbox WHERE priority = ?1 AND seq <="
+        _drop(
+            connection,
+            "priority = ?1 AND seq <="
             " (SELECT seq FROM outbox WHERE priority = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
             (_PRIORITY[kind], _MOST[kind]),
-        ).rowcount
-        if dropped:
-            log.warning("too many %ss wait, the oldest was dropped", kind)
+        )
+        most = caps.megabytes << 20
+        (total,) = connection.execute("SELECT sum(bytes) FROM outbox WHERE priority > 0").fetchone()
+        if total > most:
+            _drop(
+                connection,
+                "seq IN (SELECT seq FROM (SELECT seq, sum(bytes) OVER (ORDER BY priority, seq DESC) AS upto"
+                " FROM outbox WHERE priority > 0) WHERE upto > ?)",
+                (most,),
+            )
     return bool(added)
+
+
+def drop_old(connection: sqlite3.Connection, caps: OutboxConfig) -> None:
+    """Drop, within a transaction, events and overlays that are too old by a wall clock to be trusted."""
+    _drop(connection, "priority > 0 AND created < ?", (time.time() - caps.days * 86400,))
+
+
+def untold_drops(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many messages were dropped, by kind, that nobody was told of."""
+    return dict(connection.execute("SELECT kind, n - told FROM dropped WHERE n > told").fetchall())
+
+
+def drops_are_told(connection: sqlite3.Connection) -> None:
+    """All drops so far are told, within the transaction that adds the event which tells them."""
+    connection.execute("UPDATE dropped SET told = n")
+
+
+def set_aside(connection: sqlite3.Connection, id_: str, largest: int) -> bool:
+    """Keep a message but send it no more, within a transaction; False if it is not there.
+
+    ``largest``: the packet that the broker takes at most, 0 if it does not say.
+    """
+    cursor = connection.execute("UPDATE outbox SET aside = ? WHERE id = ? AND aside IS NULL", (largest, id_))
+    return bool(cursor.rowcount)
+
+
+def _drop(connection: sqlite3.Connection, which: str, parameters: tuple[object, ...]) -> None:
+    kinds = connection.execute(f"DELETE FROM outbox WHERE {which} RETURNING kind", parameters).fetchall()
+    for (kind,), count in Counter(kinds).items():
+        connection.execute(
+            "INSERT INTO dropped (kind, n) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET n = n + ?2",
+            (kind, count),
+        )
 
 
 class Outbox:
@@ -66,7 +127,8 @@ class Outbox:
     def next(self, n: int, kind: Kind, after: int = 0) -> list[OutboxMessage]:
         """The first ``n`` waiting messages of a kind whose ``seq`` is above ``after``, times corrected."""
         rows = self._database.read(
-            "SELECT seq, id, kind, topic, payload FROM outbox WHERE priority = ? AND seq > ?"
+            "SELECT seq, id, kind, topic, payload FROM outbox"
+            " WHERE priority = ? AND seq > ? AND aside IS NULL"
             " ORDER BY seq LIMIT ?",
             (_PRIORITY[kind], after, n),
         )
@@ -90,11 +152,32 @@ class Outbox:
         return int(rows[0][0]) if rows else 0
 
     def counts(self) -> dict[Kind, int]:
-        """How many messages wait, by kind."""
-        rows = self._database.read("SELECT kind, count(*) FROM outbox GROUP BY kind")
+        """How many messages wait, by kind; not those set aside."""
+        rows = self._database.read("SELECT kind, count(*) FROM outbox WHERE aside IS NULL GROUP BY kind")
         return dict.fromkeys(_PRIORITY, 0) | dict(rows)
+
+    def aside(self) -> dict[Kind, int]:
+        """How many messages are set aside, by kind."""
+        rows = self._database.read("SELECT kind, count(*) FROM outbox WHERE aside IS NOT NULL GROUP BY kind")
+        return dict.fromkeys(_PRIORITY, 0) | dict(rows)
+
+    def dropped(self) -> int:
+        """How many messages the caps have dropped, ever."""
+        return int(self._database.read("SELECT coalesce(sum(n), 0) FROM dropped")[0][0])
+
+    def bring_back(self, largest: int, everything: bool) -> Future[int]:
+        """Have messages sent again that were set aside and fit a packet of ``largest`` bytes (0: any); with
+        ``everything`` also those that a broker broke off at without naming a limit."""
+        given = "aside > 0" + (" OR aside = 0" if everything else "")
+        return self._database.write(
+            lambda connection: (
+                connection.execute(
+                    f"UPDATE outbox SET aside = NULL WHERE ({given}) AND (?1 = 0 OR bytes <= ?1)", (largest,)
+                ).rowcount
+            )
+        )
 
     def oldest_s(self) -> float | None:
         """Age in seconds, by the wall clock, of the message that has waited longest; None when none waits."""
-        rows = self._database.read("SELECT created FROM outbox ORDER BY seq LIMIT 1")
+        rows = self._database.read("SELECT created FROM outbox WHERE aside IS NULL ORDER BY seq LIMIT 1")
         return max(0.0, time.time() - rows[0][0]) if rows else None

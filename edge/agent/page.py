@@ -42,7 +42,8 @@ class View:
     """What there is to see.
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
-    saying which of its pictures exist; ``waiting`` counts findings not delivered. ``lockable``: there is a
+    saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
+    no image is taken, "metered" where nothing is told until tomorrow. ``lockable``: there is a
     PIN, and it may be given from where the page is asked for; ``patients`` is None while the lock is closed.
     """
 
@@ -56,6 +57,7 @@ class View:
     connected: bool
     waiting: int
     unsigned: bool
+    trouble: str | None = None
     lockable: bool = False
     patients: Patients | None = None
 
@@ -123,6 +125,8 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
     banners = SubElement(body, "div", id="banners")
     # Shown by the script when the agent no longer answers.
     SubElement(banners, "p", {"class": "banner lost", "role": "alert"}).text = texts["banner.lost"]
+    if view.trouble:
+        _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
     if view.unsigned:
         _text(banners, "p", texts["banner.unsigned"], "banner warning")
     _text(banners, "p", texts["banner.support"], "banner")
@@ -275,6 +279,8 @@ def _facts(section: Element, finding: Finding, texts: Mapping[str, str]) -> None
         ("frame", str(finding.frame + 1)),
         ("model", f"{finding.bundle.name} {finding.bundle.version}"),
     ]
+    if finding.policy:
+        rows.append(("policy", finding.policy))
     if "total" in finding.elapsed_ms:
         rows.append(("duration", texts["milliseconds"].format(n=round(finding.elapsed_ms["total"]))))
     for key, value in rows:

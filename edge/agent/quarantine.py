@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.agent.room import NoRoomError
 from edge.agent.vault import Vault
 from edge.bundle.reasons import Reason
-from edge.files import sync_folder
+from edge.files import sync_folder, write_durably
 from edge.sources.base import Failure
 
 __all__ = ["Quarantine", "Quarantined"]
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,17 @@ class Quarantine:
         """Keep the failure's file, if it has one, and the reason; again for the same id changes nothing.
 
         Raises:
-            OSError: the file cannot be read, or the disk is full.
+            OSError: the file cannot be read, or the disk fails.
+            NoRoomError: the disk is full or read-only.
         """
+        try:
+            self._keep(id_, failure, at)
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise NoRoomError(error.errno, error.strerror) from error
+            raise
+
+    def _keep(self, id_: str, failure: Failure, at: str) -> None:
         kept = self._sealed(id_)
         if failure.path is not None and not kept.exists():
             partial = self._folder / f"{id_}.part"
@@ -64,7 +77,7 @@ class Quarantine:
             "reason": failure.reason.value,
             "sealed": base64.b64encode(sealed).decode("ascii"),
         }
-        (self._folder / f"{id_}.json").write_text(json.dumps(why, indent=1), encoding="utf-8")
+        write_durably(self._folder / f"{id_}.json", json.dumps(why, indent=1).encode())
 
     def release(self, failure: Failure) -> bool:
         """Remove the original of a kept file; False where its folder does not allow that: it stays then."""

@@ -15,6 +15,7 @@ from typing import Literal
 from edge.agent import outbox, store, studies
 from edge.agent.clock import Clock
 from edge.agent.commands import Scalar
+from edge.agent.config import OutboxConfig
 from edge.agent.database import Database
 from edge.agent.report import Report
 from edge.errors import BadInputError
@@ -35,8 +36,14 @@ class Recorder:
     ``findings`` counts those that are on the disk.
     """
 
-    def __init__(self, database: Database, topics: Topics, clock: Clock) -> None:
-        self._database, self._topics, self._clock = database, topics, clock
+    def __init__(
+        self,
+        database: Database,
+        topics: Topics,
+        clock: Clock,
+        caps: OutboxConfig = OutboxConfig(),  # noqa: B008  immutable
+    ) -> None:
+        self._database, self._topics, self._clock, self._caps = database, topics, clock, caps
         self._writing: deque[Future[int]] = deque()
         # When each open study was last heard of; after a restart its silence begins anew.
         now = time.monotonic()
@@ -94,7 +101,7 @@ class Recorder:
         self._write(lambda connection: self._add_overlay(connection, id_, rows[0][0]))
 
     def _add_overlay(self, connection: sqlite3.Connection, id_: str, heat: bytes) -> int:
-        outbox.add(connection, "overlay", f"overlay/{id_}", self._topics.overlay(id_), heat)
+        outbox.add(connection, "overlay", f"overlay/{id_}", self._topics.overlay(id_), heat, self._caps)
         return 0
 
     def close_studies(self, silence_s: float) -> None:
@@ -151,6 +158,40 @@ class Recorder:
 
         self._write(write)
 
+    def set_aside(self, kind: outbox.Kind, id_: str, size: int, largest: int) -> None:
+        """Keep a message that the broker never takes, and say so; see :func:`edge.agent.outbox.set_aside`."""
+        limit = f"more than {largest} bytes" if largest else "something so large"
+        message = f"the broker does not take {limit}: a message of {size} bytes is kept here"
+        event = self.event("error", "message_set_aside", message, {"kind": kind, "id": id_, "bytes": size})
+        _log_event(event)
+
+        def write(connection: sqlite3.Connection) -> int:
+            # An event that is too large is told by none that would be too large again.
+            if outbox.set_aside(connection, id_, largest) and kind != "event":
+                self._add_event(connection, event)
+            return 0
+
+        self._write(write)
+
+    def trim(self, *, by_age: bool) -> None:
+        """Tell how many messages the outbox's caps have dropped; first drop those that are too old."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            if by_age:
+                outbox.drop_old(connection, self._caps)
+            dropped = outbox.untold_drops(connection)
+            if dropped:
+                said = ", ".join(f"{count} {kind}s" for kind, count in sorted(dropped.items()))
+                event = self.event(
+                    "warning", "messages_dropped", f"not told for lack of room: {said}", dropped
+                )
+                self._add_event(connection, event)
+                outbox.drops_are_told(connection)
+                _log_event(event)
+            return 0
+
+        self._write(write)
+
     def settle(self, everything: bool = False) -> None:
         """Hear how the commits went.
 
@@ -166,7 +207,8 @@ class Recorder:
         return future
 
     def _add_event(self, connection: sqlite3.Connection, event: Event) -> None:
-        outbox.add(connection, "event", event.id, self._topics.event, event.model_dump_json().encode())
+        payload = event.model_dump_json().encode()
+        outbox.add(connection, "event", event.id, self._topics.event, payload, self._caps)
 
 
 def _log_event(event: Event) -> None:

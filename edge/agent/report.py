@@ -157,6 +157,7 @@ class Reporter:
             source=frame.source,
             frame=frame.index if isinstance(frame, Frame) else 0,
             bundle=model.ref,
+            policy=model.policy,
             test=isinstance(frame, Frame) and frame.test,
             **said,
         )

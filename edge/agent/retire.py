@@ -9,12 +9,12 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
+from edge.agent.broker import broker_of
 from edge.agent.clock import Clock
 from edge.agent.config import AgentConfig
 from edge.agent.database import Database
 from edge.agent.outbox import Outbox
 from edge.agent.recorder import Recorder
-from edge.agent.service import broker_of
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.watch import time_floor
 from edge.errors import BadInputError, ScanwrightError
@@ -80,6 +80,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
                 birth=lambda: b"",  # clears the one that is retained
                 command=lambda _name, _payload: None,
                 changed=lambda _online, reason: why.append(reason),
+                refused=lambda *_: None,
             )
         except BadInputError as error:
             if not discard:
@@ -90,7 +91,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
         connection.start()
         try:
             _drain(outbox, wait_s, say)
-            undelivered = outbox.counts()["finding"]
+            undelivered = outbox.counts()["finding"] + outbox.aside()["finding"]
             (originals,) = database.read("SELECT count(*) FROM original WHERE forwarded IS NULL")[0]
             if config.pacs is None:
                 originals = 0

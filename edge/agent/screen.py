@@ -99,8 +99,9 @@ class _Screen:
         lock: Lock | None,
         cases: Cases | None,
         health: Callable[[], Health] | None,
+        trouble: Callable[[], str | None],
     ) -> None:
-        self._store = store
+        self._store, self._trouble = store, trouble
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
@@ -118,6 +119,7 @@ class _Screen:
             "sequence": self._store.sequence(),
             "connected": self._connected(),
             "waiting": self._store.waiting(),
+            "trouble": self._trouble(),
         }
 
     def page(self, request: Request) -> Response:
@@ -138,6 +140,7 @@ class _Screen:
             connected=self._connected(),
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
+            trouble=self._trouble(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
         )
@@ -276,6 +279,7 @@ def create_app(
     lock: Lock | None = None,
     cases: Cases | None = None,
     health: Callable[[], Health] | None = None,
+    trouble: Callable[[], str | None] = lambda: None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -289,8 +293,10 @@ def create_app(
         lock: of the patients' names; without it they are never shown.
         cases: whose the studies are.
         health: how the device is, from any thread, for ``/metrics``; without it there is none.
+        trouble: see :class:`edge.agent.page.View`.
     """
-    screen = _Screen(store, config, bundles, connected, closing or threading.Event(), lock, cases, health)
+    closing = closing or threading.Event()
+    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble)
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -320,6 +326,7 @@ class ScreenServer:
         connected: Callable[[], bool],
         cases: Cases | None = None,
         health: Callable[[], Health] | None = None,
+        trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
@@ -340,7 +347,7 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health)
+        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health, trouble)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

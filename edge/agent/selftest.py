@@ -23,7 +23,8 @@ from edge import __version__
 from edge.agent.commissioning import Check, Report
 from edge.agent.config import AgentConfig, DicomSource, FolderSource
 from edge.agent.config import Source as SourceConfig
-from edge.agent.service import Agent, load_models
+from edge.agent.model import load_models
+from edge.agent.service import Agent
 from edge.agent.state import running_agent
 from edge.agent.store import StoredFinding
 from edge.errors import ScanwrightError

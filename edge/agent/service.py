@@ -7,90 +7,112 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import replace
-from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from edge import __version__
 from edge.agent.audit import Audit
+from edge.agent.broker import broker_of
 from edge.agent.cases import Cases
 from edge.agent.clock import Clock
-from edge.agent.commands import Commands, InvalidCommandError, Scalar
-from edge.agent.config import AgentConfig, CaptureSource, MqttConfig
+from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
+from edge.agent.config import AgentConfig, CaptureSource
 from edge.agent.database import Database
+from edge.agent.defects import defects_stop
+from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
-from edge.agent.intake import open_sources
-from edge.agent.model import Model, covering
+from edge.agent.inputs import check_source
+from edge.agent.intake import Intake
+from edge.agent.metered import meter_of
+from edge.agent.model import load_models
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
 from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
+from edge.agent.remote import Remote
 from edge.agent.report import Reporter
+from edge.agent.room import NoRoomError, Room
+from edge.agent.settings import SettingsFile, applied
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.agent.vault import Vault
 from edge.agent.watch import Watch, time_floor
-from edge.bundle.reasons import Reason
-from edge.errors import BadInputError, ScanwrightError
-from edge.imaging.frame import Frame
-from edge.mqtt.broker import Broker
+from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
-from edge.sources.base import Done, Failure, Item, Original, Source
+from edge.sources.base import Source
 
 if TYPE_CHECKING:
     from edge.agent.dicom_out import Outgoing
 
-__all__ = ["Agent", "broker_of", "load_models"]
+__all__ = ["Agent", "Lasting"]
 
 log = logging.getLogger(__name__)
 
-_AHEAD = 2  # frames that wait for the model
 _LOOK_S = 0.2  # how soon a stop is noticed
 _FLUSH_S = 5.0  # for what is to be told, when stopping
 
 
-class Agent:
-    """The service of one cart. ``store`` and ``screen`` (None if not configured) are public."""
+@dataclass
+class Lasting:
+    """What outlives a reload: the sources, what was counted, and the wish for a reload. ``again``: the agent
+    to come follows one that ended for a reload."""
 
-    def __init__(self, config: AgentConfig, sources: Sequence[Source] | None = None) -> None:
+    feeds: Feeds = field(default_factory=Feeds)
+    counters: Counters = field(default_factory=Counters)
+    reload: threading.Event = field(default_factory=threading.Event)
+    again: bool = False
+
+
+class Agent:
+    """The service of one cart. ``config`` (with the settings over it), ``store`` and ``screen`` (None if not
+    configured) are public."""
+
+    def __init__(
+        self, config: AgentConfig, sources: Sequence[Source] | None = None, lasting: Lasting | None = None
+    ) -> None:
         """Take the state folder and load the bundles; ``sources`` stand in for the configured ones.
 
         Raises:
             BadInputError: something the configuration names cannot be used.
             ScanwrightError: another agent has the state folder, the interpreter fails, or a port is taken.
         """
-        self._config = config
+        self._sources = sources
+        self._lasting = lasting or Lasting()
+        self._counters = self._lasting.counters
         floor = time_floor(config)
         broker = replace(broker_of(config.mqtt), floor=floor)
         self._clock = Clock(floor=floor)
         self._systemd = Notifier()
         self._topics = Topics(config.site, config.device)
-        self._counters = Counters()
         self._started = self._clock.now()
-        self._items: Queue[Item] = Queue(_AHEAD)
-        self._failing: set[str] = set()
-        self._defect: str | None = None
+        self._spent = False
         with ExitStack() as stack:
             stack.enter_context(lock_state(config.state))
+            self._settings = SettingsFile(config.state)
+            interrupted = self._settings.trial and not self._lasting.again
+            if interrupted:  # the agent ended before they were confirmed
+                self._settings.revert()
+            given, config = config, applied(config, self._settings.current)
+            self.config = self._config = config
             self._identity = Identity(device_secret(config.state / "secret"))
             self._models = load_models(config)
             self._database = Database(config.state / DATABASE)
             stack.callback(self._database.close)
             self.store, self._outbox = Store(self._database), Outbox(self._database)
             vault = Vault(device_secret(config.state / CASE_KEY, "to lose what it sealed"))
-            self._quarantine = Quarantine(config.state / "quarantine", vault)
-            self._recorder = Recorder(self._database, self._topics, self._clock)
+            self._recorder = Recorder(self._database, self._topics, self._clock, config.outbox)
             self._audit = Audit(self._database, self._clock)
             tls = config.mqtt.tls
             self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
+            self._room = Room(config.state, config.min_free_mb, self._recorder)
             cases = Cases(self._database, vault, self._identity)
             spool = Spool(
                 config.state / "spool",
@@ -99,6 +121,7 @@ class Agent:
                 self._identity,
                 config.spool,
                 forwards=config.pacs is not None,
+                least_mb=config.min_free_mb,
             )
             self._originals = Originals(cases, spool, self._identity, self._recorder)
             self._outgoing: list[Outgoing] = []
@@ -109,17 +132,37 @@ class Agent:
                 self._outgoing = outgoing(
                     config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
                 )
+            for source in config.sources if sources is None else ():
+                check_source(source)
             tell_s = {one.name: one.tell_s for one in config.sources if isinstance(one, CaptureSource)}
-            self._telling = Telling(self._recorder, tell_s)
+            telling = Telling(self._recorder, tell_s)
             self._observations = Observations(
-                self._recorder, config.study_silence_s, about_to_name=self._telling.tell
+                self._recorder, config.study_silence_s, about_to_name=telling.tell
             )
-            self._reporter = Reporter(config, self._identity, self._clock)
-            self._commands = Commands(
-                self._database,
+            self._intake = Intake(
+                self._models,
+                self.store,
+                self._identity,
+                Reporter(config, self._identity, self._clock),
+                self._recorder,
+                telling,
+                self._observations,
+                self._originals,
+                Quarantine(config.state / "quarantine", vault),
+                self._counters,
                 self._clock,
-                {"ping": lambda _: {}, "status": lambda _: self._status(), "overlay": self._overlay},
             )
+            reload = self._lasting.reload
+            self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
+            if interrupted:
+                self._remote.tell_reverted("the agent ended before they were confirmed", "warning")
+            handlers: dict[str, Handler] = {
+                "ping": lambda _: {},
+                "status": lambda _: self._status(),
+                "overlay": self._overlay,
+            }
+            self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
+            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -128,36 +171,44 @@ class Agent:
                 birth=self._birth,
                 command=self._command,
                 changed=self._broker_changed,
+                refused=self._recorder.set_aside,
+                meter=self._meter,
             )
             self._database.watch(self._connection.wake)
-            self._sources = list(open_sources(config, self._seen) if sources is None else sources)
             self.screen = None
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
                 bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
-                    self.store, config, screen, bundles, lambda: self._connection.online, cases, self.health
+                    self.store,
+                    config,
+                    screen,
+                    bundles,
+                    lambda: self._connection.online,
+                    cases,
+                    self.health,
+                    self.trouble,
                 )
             self._held = stack.pop_all()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set; then finish the frame in hand, tell what waits, and go offline.
+        """Work until ``stop`` or the lasting ``reload`` is set; then finish the frame in hand, tell what
+        waits, and go offline. After a reload the sources are still at work, for the next agent.
 
         Raises:
             ScanwrightError: the agent cannot go on. What it had decided is safe and told at the next start.
         """
-        hook, threading.excepthook = threading.excepthook, lambda args: self._thread_failed(args, stop)
-        try:
-            with self._held:
-                self._run(stop)
-        finally:
-            threading.excepthook = hook
-        if self._defect:
-            raise ScanwrightError(self._defect)
+        with defects_stop(stop), self._held:
+            self._run(stop)
         log.info("stopped")
 
+    def say(self, severity: Literal["info", "warning", "error"], code: str, message: str) -> None:
+        """Tell an event."""
+        self._recorder.tell(self._recorder.event(severity, code, message))
+
     def _run(self, stop: threading.Event) -> None:
+        feeds = self._lasting.feeds
         self._say_what_is_used()
         self._connection.start()
         for sender in self._outgoing:
@@ -165,130 +216,78 @@ class Agent:
         if self.screen:
             self.screen.start()
             log.info("screen", extra={"url": self.screen.url})
-        feeders = [
-            threading.Thread(
-                target=self._feed, args=(source, stop), name=f"source-{source.name}", daemon=True
-            )
-            for source in self._sources
-        ]
-        for feeder in feeders:
-            feeder.start()
+        feeds.attach(lambda key: self.store.seen(self._identity.mark(key)))
+        if self._sources is None:
+            feeds.follow(self._config)
+        else:
+            feeds.run(self._sources)
         self._systemd.ready()
+        self._lasting.again = False
         try:
             self._work(stop)
+            self._lasting.again = not stop.is_set()
         finally:
-            self._systemd.stopping()
-            stop.set()
+            if self._lasting.again:
+                self._systemd.reloading()
+                feeds.detach()
+            else:
+                self._systemd.stopping()
+                stop.set()
+                feeds.stop()
             for sender in self._outgoing:
                 sender.stop()
             self._connection.stop(_FLUSH_S)
             if self.screen:
                 self.screen.stop()
-            for feeder in feeders:
-                feeder.join(1.0)
-        self._audit.add("stop", {})
+        self._audit.add("reload" if self._lasting.again else "stop", {})
 
     def _work(self, stop: threading.Event) -> None:
         next_health = time.monotonic()
-        while not stop.is_set():
-            if self._database.failing:  # take nothing that cannot be kept
-                stop.wait(_LOOK_S)
-            else:
-                with suppress(Empty):
-                    item = self._items.get(timeout=_LOOK_S)
-                    self._items.task_done()
-                    self._take(item)
+        while not (stop.is_set() or self._lasting.reload.is_set()):
+            self._take(stop)
             if self._database.hung_s() < self._systemd.patience_s / 2:
                 self._systemd.feed()
             self._recorder.close_studies(self._config.study_silence_s)
             self._observations.settle()
             self._recorder.settle()
             self._watch.look()
+            self._remote.look()
+            self._look_at_meter()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
                 self._connection.say(self._topics.health, self.health().model_dump_json().encode())
-                if self._clock.trusted() and not self._database.failing:
-                    self.store.purge(self._config.keep_days, self._audit)
-                    self._originals.purge(self._config.keep_days)
+                if not self._database.failing:
+                    self._tidy()
         self._observations.settle(everything=True)
         self._recorder.settle(everything=True)
 
-    def _feed(self, source: Source, stop: threading.Event) -> None:
-        for item in source.frames(stop):
-            waiting = True
-            while waiting and not stop.is_set():
-                with suppress(Full):
-                    self._items.put(item, timeout=_LOOK_S)
-                    waiting = False
-            if isinstance(item, Frame) and item.live:  # one that waits grows old: take no other meanwhile
-                with self._items.all_tasks_done:
-                    while self._items.unfinished_tasks and not stop.is_set():
-                        self._items.all_tasks_done.wait(_LOOK_S)
+    def _tidy(self) -> None:
+        trusted = self._clock.trusted()
+        self._recorder.trim(by_age=trusted)
+        if trusted:
+            self.store.purge(self._config.keep_days, self._audit)
+            self._originals.purge(self._config.keep_days)
+        self._database.shrink()
 
-    def _take(self, item: Item) -> None:
-        if isinstance(item, Frame):
-            self._judge(item)
-        elif isinstance(item, Original):
-            self._originals.take(item)
-        elif isinstance(item, Failure):
-            self._fail(item)
-        elif isinstance(item, Done):
-            self._recorder.seen(self._identity.mark(key) for key in item.keys)
-        else:
-            self._recorder.tell(self._recorder.event(item.severity, item.code, item.message, item.data))
+    def _look_at_meter(self) -> None:
+        spent = self._meter.spent
+        if spent and not self._spent:
+            cap = self._config.mqtt.metered_bytes_a_day
+            message = f"the link has carried nearly its {cap} bytes of today: findings wait for tomorrow"
+            self.say("warning", "metered_link_spent", message)
+        self._spent = spent
 
-    def _judge(self, frame: Frame) -> None:
-        self._count_frame()
-        models = covering(self._models, frame.header)
-        reason = frame.reason or (None if models else Reason.NOT_COVERED)
-        for model in models or self._models[:1]:
-            if not frame.live and self.store.seen(self._reporter.finding_id(model, frame)):
-                continue
-            if reason:
-                self._telling.take(self._reporter.withheld(model, frame, reason), live=frame.live)
-                continue
-            report, error = self._reporter.judged(model, frame)
-            name = model.ref.name
-            event = None
-            if error is None:
-                self._failing.discard(name)
-                self._counters.inference_ms.append(report.finding.elapsed_ms.get("infer", 0.0))
-            elif name not in self._failing:
-                self._failing.add(name)
-                event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
-            self._telling.take(report, event, live=frame.live)
-            self._observations.follow(frame, report.finding)
-            self._telling.let_go(report.finding, but=self._observations.names(report.finding))
-
-    def _fail(self, failure: Failure) -> None:
-        """Keep what gave no frame in the quarantine, say so, and only then take it away."""
-        self._count_frame()
-        report = self._reporter.withheld(self._models[0], failure, failure.reason)
-        id_ = report.finding.id
-        try:
-            self._quarantine.keep(id_, failure, self._clock.now().isoformat())
-        except OSError as error:
-            log.error("the quarantine cannot be written", extra={"id": id_, "error": error.strerror})
-            kept = False
-        else:
-            kept = True
-        event = self._recorder.event(
-            "error",
-            "quarantined" if kept else "not_quarantined",
-            f"source '{failure.source}': no image could be had ({failure.reason.value});"
-            + (f" kept in the quarantine as {id_}" if kept else " it stays where it is"),
-            {"source": failure.source, "reason": failure.reason.value, "id": id_},
-        )
-        self._counters.quarantined += self._recorder.finding(report, event).result()
-        if kept and not self._quarantine.release(failure):
-            log.warning("the quarantined file could not be taken out of its folder", extra={"id": id_})
-
-    def _count_frame(self) -> None:
-        self._counters.frames += 1
-        self._counters.last_frame = self._clock.now()
-
-    def _seen(self, key: str) -> bool:
-        return self.store.seen(self._identity.mark(key))
+    def _take(self, stop: threading.Event) -> None:
+        """Take the next item, if there is one and if what comes of it can be kept."""
+        if self._database.failing or not self._room.enough():
+            stop.wait(_LOOK_S)
+        elif (item := self._lasting.feeds.next(_LOOK_S)) is not None:
+            try:
+                self._intake.take(item)
+            except NoRoomError as error:
+                self._room.refused(error)
+            else:
+                self._lasting.feeds.taken()
 
     def _say_what_is_used(self) -> None:
         used = {
@@ -333,18 +332,32 @@ class Agent:
             interpreter=self._models[0].engine,
             bundles=tuple(model.ref for model in self._models),
             started=self._started,
+            settings_revision=self._settings.revision,
+            settings_trial=self._settings.trial,
         )
         return birth.model_dump_json().encode()
 
     def health(self) -> Health:
         """How the device is now; from any thread."""
         self._counters.findings = self._recorder.findings
-        days = self._watch.certificate_days()
-        return measure(self._clock.stamp(), self._counters, self._outbox, self._config.state, days)
+        health = measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
+        return health.model_copy(
+            update={
+                "certificate_days": self._watch.certificate_days(),
+                "metered_bytes": None if self._meter.cap is None else self._meter.used,
+                "refusing": self.trouble() == "disk",
+            }
+        )
+
+    def trouble(self) -> Literal["disk", "metered"] | None:
+        """What a person at the cart has to know: no image is taken, or nothing is told until tomorrow."""
+        if self._room.refusing or self._database.failing:
+            return "disk"
+        return "metered" if self._spent else None
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp"})
+        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 
@@ -366,63 +379,3 @@ class Agent:
         self._audit.add("command", said | {"correlation_id": response.correlation_id})
         log.info("command", extra=said)
         return response.model_dump_json().encode()
-
-    def _thread_failed(self, failed: threading.ExceptHookArgs, stop: threading.Event) -> None:
-        name = failed.thread.name if failed.thread else "a thread"
-        if isinstance(failed.exc_value, ScanwrightError):
-            self._defect = str(failed.exc_value)
-        else:
-            what = failed.exc_type.__name__
-            self._defect = f"the agent stopped on a defect in '{name}' ({what}); the log has the details"
-        stop.set()
-        log.critical(self._defect, exc_info=failed.exc_value)
-
-
-def load_models(config: AgentConfig) -> list[Model]:
-    """The configured bundles, ready.
-
-    Raises:
-        BadInputError: one cannot be used, or two are the same.
-        ScanwrightError: the interpreter does not run one as it should.
-    """
-    models = [
-        Model(
-            path,
-            allow_unsigned=config.allow_unsigned,
-            target=config.target,
-            threads=config.threads,
-            interpreter=config.interpreter,
-        )
-        for path in config.bundles
-    ]
-    names = [model.ref.name for model in models]
-    for name in names:
-        if names.count(name) > 1:
-            raise BadInputError(f"bundles: two are called '{name}'; keep the one to use")
-    return models
-
-
-def broker_of(config: MqttConfig) -> Broker:
-    """The configured broker, with its password read.
-
-    Raises:
-        BadInputError: the password file cannot be read.
-    """
-    password = None
-    if config.password_file is not None:
-        try:
-            password = config.password_file.read_text("utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInputError(f"mqtt.password_file: {config.password_file} cannot be read") from error
-    tls = config.tls
-    return Broker(
-        host=config.host,
-        port=config.port,
-        protocol=config.protocol,
-        username=config.username,
-        password=password,
-        ca=tls.ca if tls else None,
-        certificate=tls.certificate if tls else None,
-        key=tls.key if tls else None,
-        keepalive_s=config.keepalive_s,
-    )

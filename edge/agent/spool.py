@@ -18,6 +18,7 @@ from edge.agent import store
 from edge.agent.config import SpoolConfig
 from edge.agent.database import Database
 from edge.agent.identity import Identity
+from edge.agent.room import NoRoomError
 from edge.agent.vault import Vault
 from edge.files import sync_folder
 from edge.sources.base import file_sha256
@@ -53,14 +54,14 @@ class Spool:
     The rule of what goes: forwarded files older than ``days`` (every file that old, if nothing is to be
     forwarded); and whenever ``megabytes`` are exceeded or the disk has less than ``keep_free_megabytes``
     left, the oldest forwarded file first and, when there is none, the oldest. No new image is refused before
-    that.
+    that; one that finds no room after it is.
     """
 
     def __init__(
         self, folder: Path, database: Database, vault: Vault, identity: Identity, config: SpoolConfig,
-        *, forwards: bool,
+        *, forwards: bool, least_mb: int = 0,
     ) -> None:  # fmt: skip
-        """``forwards``: whether an archive is configured, so that files wait for it.
+        """``forwards``: whether an archive is configured, so that files wait for it; ``least_mb`` stay free.
 
         Raises:
             OSError: the folder cannot be made or read.
@@ -68,6 +69,7 @@ class Spool:
         folder.mkdir(mode=0o700, exist_ok=True)
         self._folder, self._database, self._vault, self._identity = folder, database, vault, identity
         self._config, self._forwards = config, forwards
+        self._least = least_mb * 1_000_000
         known = {name for (name,) in database.read("SELECT name FROM original")}
         for path in folder.iterdir():
             if path.name not in known:  # a kill came before its row: its source gives it again
@@ -79,7 +81,8 @@ class Spool:
         ``sop`` is its SOP Instance UID.
 
         Raises:
-            OSError: it cannot be read, or there is no room even after :meth:`make_room`.
+            OSError: it cannot be read, or is larger than the whole spool.
+            NoRoomError: it cannot be written, even after :meth:`make_room`.
         """
         name = self._identity.mark(f"original:{file_sha256(path)}")
         if self._database.read("SELECT 1 FROM original WHERE name = ?", (name,)):
@@ -88,16 +91,19 @@ class Spool:
         if size > self._config.megabytes << 20:
             raise OSError(errno.EFBIG, "larger than the whole spool")
         partial = self._folder / f"{name}.part"
+        if shutil.disk_usage(self._folder).free < size + self._least:
+            raise NoRoomError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         try:
             with path.open("rb") as source, partial.open("wb") as target:
                 self._vault.seal_stream(source, target, _context(name))
                 target.flush()
                 os.fsync(target.fileno())
-        except OSError:
-            partial.unlink(missing_ok=True)
-            raise
-        partial.replace(self._folder / name)
-        sync_folder(self._folder)
+            partial.replace(self._folder / name)
+            sync_folder(self._folder)
+        except OSError as error:  # it was read for its hash just now: it is the writing that failed
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise NoRoomError(error.errno, error.strerror) from error
 
         def write(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -162,7 +168,11 @@ class Spool:
         return self._identity.mark(f"archived:{sop}")
 
     def make_room(self, size: int) -> Purged:
-        """Purge by size for a file of ``size`` bytes that is to come."""
+        """Purge by size for a file of ``size`` bytes that is to come.
+
+        Raises:
+            NoRoomError: the disk does not let go of a file.
+        """
         total = int(self._database.read("SELECT coalesce(sum(bytes), 0) FROM original")[0][0])
         free = shutil.disk_usage(self._folder).free
         surplus = max(
@@ -192,9 +202,11 @@ class Spool:
         )
 
     def _remove(self, rows: list[tuple[str, int, float | None]]) -> Purged:
-        for name, _, _ in rows:
-            with suppress(FileNotFoundError):
-                (self._folder / name).unlink()
+        try:
+            for name, _, _ in rows:
+                (self._folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise NoRoomError(error.errno, error.strerror) from error
         names = [(name,) for name, _, _ in rows]
 
         def delete(connection: sqlite3.Connection) -> None:

@@ -84,7 +84,9 @@ class Store:
 
     def waiting(self) -> int:
         """How many findings wait to be delivered."""
-        return int(self._database.read("SELECT count(*) FROM outbox WHERE kind = 'finding'")[0][0])
+        return int(
+            self._database.read("SELECT count(*) FROM outbox WHERE kind = 'finding' AND aside IS NULL")[0][0]
+        )
 
     def seen(self, key: str) -> bool:
         """Whether a key was marked as seen."""

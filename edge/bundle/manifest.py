@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from edge.bundle.steps import Grayscale, Resize, Rgb, Steps
-from edge.schema import Contract, Name
+from edge.schema import Contract, Label, Name, Probability
 
 __all__ = [
     "Calibration",
@@ -30,10 +30,8 @@ __all__ = [
     "VariantMetrics",
 ]
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Modality = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2,16}$")]
 Task = Literal["single-label", "multi-label", "segmentation"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from math import gcd
 from typing import Any, NamedTuple
 
 import cv2
@@ -19,6 +20,7 @@ Integers = NDArray[Any]
 
 # Weights over 2^15: sums are multiples of 2^-15 below 2^8, so float32 holds each exactly, in any order.
 _LUMA = np.array([[9798, 19235, 3735, 16384]], np.float32) / 32768
+_PERIOD = 64  # inputs: with more, most of the products are with weights of 0
 _BAND = 1 << 18  # samples worked on at once: they stay in the cache, and a large image costs no memory
 
 
@@ -130,12 +132,41 @@ def _cuts(source: int, target: int) -> _Cuts:
 
 
 def _resize_area(pixels: Pixels, height: int, width: int) -> Pixels:
+    if _repeats(pixels, height, width):
+        return _resize_periodic(pixels, height, width)
     result = np.empty((height, width, *pixels.shape[2:]), np.uint8)
     cuts = _cuts(pixels.shape[0], height)
     # Bands of output rows whose inputs, with the two that each band cuts, have about _BAND samples.
     for rows in _bands(height, -(-pixels.size // height)):
         result[rows] = _area_band(pixels, cuts, rows, width)
     return result
+
+
+def _repeats(pixels: Pixels, height: int, width: int) -> bool:
+    """Whether the weights of a small image repeat so soon that :func:`_resize_periodic` is exact and fast."""
+    rows, columns = (size // gcd(size, new) for size, new in zip(pixels.shape, (height, width), strict=False))
+    channels = pixels.size // (pixels.shape[0] * pixels.shape[1])
+    exact = 255 * rows * columns < 2**24  # every sum is an integer that float32 holds, in any order
+    return exact and max(rows, columns * channels) <= _PERIOD and pixels.size <= 4 * _BAND
+
+
+def _resize_periodic(pixels: Pixels, height: int, width: int) -> Pixels:
+    """The sums of ``Resize`` by products with the weights of one period of each axis."""
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    down, across = _period(pixels.shape[0], height, 1), _period(pixels.shape[1], width, channels)
+    rows = pixels.astype(np.float32).reshape(-1, down.shape[1], pixels.shape[1] * channels)
+    sums = np.matmul(down, rows).reshape(-1, across.shape[1]) @ across.T
+    total = down.shape[1] * across.shape[1] // channels
+    return _rounded(sums.astype(np.int32), total).astype(np.uint8).reshape(height, width, *pixels.shape[2:])
+
+
+@lru_cache(maxsize=64)
+def _period(source: int, target: int, channels: int) -> NDArray[np.float32]:
+    """Weights ``[target, source] / gcd`` of the outputs after which an axis's weights repeat, by channel."""
+    inputs, outputs = source // gcd(source, target), target // gcd(source, target)
+    i, j = np.arange(inputs), np.arange(outputs)[:, np.newaxis]
+    overlap = np.minimum((j + 1) * inputs, (i + 1) * outputs) - np.maximum(j * inputs, i * outputs)
+    return np.kron(np.maximum(overlap, 0), np.eye(channels)).astype(np.float32)
 
 
 def _area_band(pixels: Pixels, cuts: _Cuts, rows: slice, width: int) -> Integers:

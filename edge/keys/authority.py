@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from edge.errors import BadInputError
 
-__all__ = ["Authority", "Credential", "Use"]
+__all__ = ["Authority", "Credential", "Use", "check_revocations"]
 
 Use = Literal["server", "client"]
 
@@ -122,7 +122,7 @@ class Authority:
         if previous is not None:
             last = x509.load_pem_x509_crl(previous)
             updated = max(updated, last.last_update_utc + timedelta(seconds=1))
-            number = last.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number + 1
+            number = _number(last) + 1
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self._certificate.subject)
@@ -137,6 +137,43 @@ class Authority:
             revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(updated).build()
             builder = builder.add_revoked_certificate(revoked)
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def check_revocations(new: bytes, installed: bytes | None, ca: bytes) -> int | None:
+    """How many certificates a carried CRL (PEM) takes back; None if it is the ``installed`` one again.
+
+    It needs no trust in who carries it: the authority ``ca`` has signed it, and its number (RFC 5280, 5.2.3)
+    only grows.
+
+    Raises:
+        BadInputError: it is damaged, not of this authority, or older than the installed one.
+    """
+    try:
+        authority = x509.load_pem_x509_certificate(ca)
+        found = x509.load_pem_x509_crl(new)
+        number = _number(found)
+    except (ValueError, x509.ExtensionNotFound) as error:
+        raise BadInputError("no revocation list, or a damaged one") from error
+    key = authority.public_key()
+    if (
+        not isinstance(key, ec.EllipticCurvePublicKey)
+        or found.issuer != authority.subject
+        or not found.is_signature_valid(key)
+    ):
+        raise BadInputError("not signed by this site's authority")
+    if installed is not None:
+        known = _number(x509.load_pem_x509_crl(installed))
+        if number < known:
+            raise BadInputError(
+                f"number {number}, but number {known} is in use: an older list would let carts in again"
+            )
+        if number == known:
+            return None
+    return len(found)
+
+
+def _number(crl: x509.CertificateRevocationList) -> int:
+    return crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number
 
 
 def _builder(

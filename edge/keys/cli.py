@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.errors import BadInputError
+from edge.errors import BadInputError, ScanwrightError
+from edge.files import write_durably
 from edge.keys.mosquitto import FOLDER
 from edge.schema import read
 from edge.site import Site
@@ -101,22 +102,76 @@ def device(
 @keys.command()
 @click.argument("name", metavar="DEVICE")
 @_dir_option
+@click.option("--stick", type=click.Path(path_type=Path), help="Put the new list into this folder, too.")
 @_passphrase_option
-def revoke(name: str, folder: Path, passphrase_file: Path | None) -> None:
+def revoke(name: str, folder: Path, stick: Path | None, passphrase_file: Path | None) -> None:
     """Take back every certificate of a cart that was stolen, sold or scrapped.
 
     \b
     Example:
-      scanwright keys revoke cart-07 --dir keys
+      scanwright keys revoke cart-07 --dir keys --stick /media/stick
 
-    The broker refuses the cart once it has the new list (broker/crl.pem) and was restarted.
+    The broker refuses the cart once it has the new list (broker/crl.pem) and was restarted. A broker that no
+    network reaches gets it by stick: see 'keys accept'.
     """
     from edge.keys.folder import KeyFolder
 
     opened = KeyFolder(folder)
+    if stick is not None and not stick.is_dir():
+        raise BadInputError(f"--stick {stick}: no such folder; nothing was revoked")
     count = opened.revoke(name, _passphrase_of(opened, passphrase_file))
     click.echo(f"{name}: {count} certificate{'s' if count > 1 else ''} revoked")
-    click.echo(f"now copy {folder / 'broker' / 'crl.pem'} to {FOLDER} on the broker, and restart mosquitto")
+    made = folder / "broker" / "crl.pem"
+    click.echo(f"now copy {made} to {FOLDER} on the broker, and restart mosquitto")
+    if stick is not None:
+        carried = stick / f"{opened.register.site}-crl.pem"
+        try:
+            write_durably(carried, made.read_bytes(), 0o644)
+        except OSError as error:
+            raise ScanwrightError(f"{carried}: cannot be written ({error.strerror}); copy {made}") from error
+        click.echo(f"or carry the stick there, and run: scanwright keys accept {carried.name}")
+
+
+@keys.command()
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option(
+    "--broker",
+    "folder",
+    type=click.Path(path_type=Path),
+    default=FOLDER,
+    show_default=True,
+    help="The broker's folder.",
+)
+def accept(file: Path, folder: Path) -> None:
+    """On the broker: take a revocation list that came by stick into use.
+
+    \b
+    Example:
+      scanwright keys accept /media/stick/clinic-east-crl.pem
+
+    Only a list that the site's authority signed is taken, and none that is older than the one in use. Restart
+    mosquitto afterwards: open connections of a revoked cart end only then.
+    """
+    from edge.keys.authority import check_revocations
+
+    installed = folder / "crl.pem"
+    try:
+        new, ca = file.read_bytes(), (folder / "ca.pem").read_bytes()
+        before = installed.read_bytes() if installed.exists() else None
+    except OSError as error:
+        raise BadInputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    try:
+        count = check_revocations(new, before, ca)
+    except BadInputError as error:
+        raise BadInputError(f"{file}: {error}") from error
+    if count is None:
+        click.echo(f"{installed}: has this list already")
+        return
+    try:
+        write_durably(installed, new, 0o644)
+    except OSError as error:
+        raise ScanwrightError(f"{installed}: cannot be written ({error.strerror})") from error
+    click.echo(f"{installed}: {count} certificate{'' if count == 1 else 's'} revoked; now restart mosquitto")
 
 
 @keys.command()

@@ -59,11 +59,19 @@ class Broker:
         client.connect_timeout = _CONNECT_S
         client.max_inflight_messages_set(WINDOW)
         client.will_set(topics.availability, OFFLINE, qos=1, retain=True)
+        self.secure(client)
+        return client
+
+    def secure(self, client: Client) -> None:
+        """Give a client what it proves itself by, and TLS.
+
+        Raises:
+            BadInputError: a TLS file is missing or is not one.
+        """
         if self.username is not None:
             client.username_pw_set(self.username, self.password)
         if self.ca is not None:
             self._use_tls(client, self.ca)
-        return client
 
     def connect(self, client: Client) -> None:
         """Connect, keeping the session's subscriptions and queued commands.

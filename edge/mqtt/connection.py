@@ -6,7 +6,6 @@ holds more than the window and the outbox alone says what is sent again (paho.mq
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import select
@@ -14,10 +13,10 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import MQTTErrorCode
@@ -26,41 +25,26 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.mqtt.broker import WINDOW, Broker
 from edge.mqtt.lane import Lane
+from edge.mqtt.meter import Meter, carried
 from edge.mqtt.payloads import Ack
-from edge.mqtt.topics import OFFLINE, ONLINE, Topics
+from edge.mqtt.poison import Suspicion
+from edge.mqtt.topics import OFFLINE, ONLINE, Topics, packet_bytes
+from edge.mqtt.waiting import Kind, Message, Waiting
 
-__all__ = ["Connection", "Message", "Waiting"]
+__all__ = ["Connection"]
 
 log = logging.getLogger(__name__)
 
 _NO_SUBSCRIBER = 0x10
+# As the payload of a Finding has it; within a text the quotes would be escaped.
+_NEW, _LATE = b'"backfill":false', b'"backfill":true'
 _RETRY_S = (0.5, 30.0)  # first and longest wait between attempts to connect
+_AHEAD = 200  # findings read from the outbox at once
+_LET_GO, _LET_GO_S = 256, 0.05  # what was taken leaves the outbox so many at once, or so soon
+_FORGIVE_S = 86400.0  # what was set aside without a named limit is tried again
+_FAREWELL_S = 5.0  # to say that the link has carried what it may today
+_METERED_S = 1.0  # how soon another day is noticed
 _STALLED_S = 60.0  # without an answer to what is in flight the connection is given up
-
-Kind = Literal["finding", "event", "overlay"]
-
-
-class Message(Protocol):
-    """A waiting message; ``seq`` grows with each."""
-
-    @property
-    def seq(self) -> int: ...
-    @property
-    def id(self) -> str: ...
-    @property
-    def kind(self) -> Kind: ...
-    @property
-    def topic(self) -> str: ...
-    @property
-    def payload(self) -> bytes: ...
-
-
-class Waiting(Protocol):
-    """What the connection needs of an outbox; see ``edge.agent.outbox.Outbox``."""
-
-    def next(self, n: int, kind: Kind, after: int = 0) -> Sequence[Message]: ...
-    def done(self, ids: Iterable[str]) -> Future[int]: ...
-    def last(self) -> int: ...
 
 
 class Connection:
@@ -69,7 +53,8 @@ class Connection:
     At every connect: subscriptions to ``down/command/+`` and ``down/ack``, ``online`` and the birth retained,
     then what waits, findings first, at most ``min(20, ReceiveMaximum)`` in flight. A finding is done on its
     id in ``down/ack`` (``receipts``), else on its PUBACK (MQTT 5: not one that says that nobody subscribed);
-    it is sent again after a disconnect, and after a growing wait where nobody took it.
+    it is sent again after a disconnect, and after a growing wait where nobody took it. A message that is
+    larger than the broker takes, or at which it breaks off the connection again and again, is set aside.
     """
 
     def __init__(
@@ -82,16 +67,22 @@ class Connection:
         birth: Callable[[], bytes],
         command: Callable[[str, bytes], bytes | None],
         changed: Callable[[bool, str], None],
+        refused: Callable[[Kind, str, int, int], None],
+        meter: Meter | None = None,
     ) -> None:
         """``birth`` gives the payload of each connect; ``command`` answers a command's name and payload;
-        ``changed`` hears that the broker is there (True) or not, with the reason. All are called from the
-        connection's thread.
+        ``changed`` hears that the broker is there (True) or not, with the reason; ``refused`` of a message
+        to set aside: kind, id, bytes, and the largest packet that the broker takes (0: it named none). All
+        are called from the connection's thread. ``meter`` says what the link may still carry today.
 
         Raises:
             BadInputError: a TLS file is missing or is not one.
         """
         self._broker, self._topics, self._outbox = broker, topics, outbox
         self._receipts, self._birth, self._command, self._changed = receipts, birth, command, changed
+        self._refused, self._meter = refused, meter or Meter(None, lambda: "")
+        self._suspicion = Suspicion()
+        self._forgive_at = float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
         self._latest: dict[str, bytes] = {}
@@ -114,7 +105,7 @@ class Connection:
 
     def wake(self) -> None:
         """Look at the outbox now. Callable from any thread."""
-        with suppress(BlockingIOError):  # then one is pending already
+        with suppress(OSError):  # one is pending already, or the connection was stopped
             self._waker.send(b"\0")
 
     def say(self, topic: str, payload: bytes) -> None:
@@ -132,6 +123,9 @@ class Connection:
         self.wake()
         if self._thread.is_alive():
             self._thread.join(timeout_s + 1)
+        if not self._thread.is_alive():
+            self._woken.close()
+            self._waker.close()
 
     # From here on everything runs in the connection's thread.
 
@@ -145,6 +139,9 @@ class Connection:
         self._in_flight: dict[int, Message | None] = {}
         self._ready: deque[Message] = deque()
         self._acknowledged: list[str] = []
+        self._let_go_at = 0.0
+        self._got_across = False
+        self._carried = 0
         self._deleted: Future[int] | None = None
         self._answered = time.monotonic()
         self._lanes = {kind: Lane(kind) for kind in ("finding", "event", "overlay")}
@@ -152,6 +149,11 @@ class Connection:
     def _run(self) -> None:
         wait, longest = _RETRY_S
         while not self._stopping.is_set():
+            if not self._meter.allows("connection"):
+                self._stopping.wait(_METERED_S)
+                continue
+            if not self._stopping.is_set():
+                self._deadline = float("inf")
             client = self._broker.client(self._topics)
             client.on_connect = self._on_connect
             client.on_disconnect = self._on_disconnect
@@ -161,6 +163,8 @@ class Connection:
             with self._closing(client):
                 accepted = self._connect(client) and self._serve(client)
             self._let_go()
+            if accepted and not self._stopping.is_set():
+                self._suspect()
             self._online = False
             wait = _RETRY_S[0] if accepted else min(wait * 2, longest)
             # A random part keeps a site's carts from coming back all at once.
@@ -188,8 +192,9 @@ class Connection:
         accepted = False
         status = MQTTErrorCode.MQTT_ERR_SUCCESS
         while status == MQTTErrorCode.MQTT_ERR_SUCCESS and (sock := client.socket()) is not None:
-            if self._stopping.is_set() and self._finished(client):
-                return accepted
+            self._count(sock)
+            if self._ending() and self._finished(client):
+                break
             self._pump(client)
             if client.socket() is None:
                 break
@@ -201,19 +206,48 @@ class Connection:
                 status = self._read(client)
             if writable and client.socket() is not None:
                 client.loop_write()
-            self._let_go()
+            if (
+                not self._in_flight
+                or len(self._acknowledged) >= _LET_GO
+                or time.monotonic() >= self._let_go_at
+            ):
+                self._let_go()
             status = status or client.loop_misc()
             accepted = accepted or self._online
             if self._in_flight and time.monotonic() - self._answered > _STALLED_S:
                 self._refusal = "the broker does not answer"
                 break
-        self._tell(False, self._refusal or "the connection was lost")
+        if (sock := client.socket()) is not None:
+            self._count(sock)
+        if self._meter.allows("connection"):
+            self._tell(False, self._refusal or "the connection was lost")
+        else:
+            self._tell(False, "the link has carried what it may today")
         return accepted
 
+    def _ending(self) -> bool:
+        if not self._stopping.is_set() and not self._meter.allows("connection"):
+            self._deadline = min(self._deadline, time.monotonic() + _FAREWELL_S)
+            return True
+        return self._stopping.is_set()
+
+    def _count(self, sock: Any) -> None:
+        now = carried(sock)
+        self._meter.add(max(0, now - self._carried))
+        self._carried = max(now, self._carried)
+
     def _let_go(self) -> None:
+        self._let_go_at = time.monotonic() + _LET_GO_S
         if self._acknowledged:
             self._deleted = self._outbox.done(self._acknowledged)
             self._acknowledged = []
+
+    def _suspect(self) -> None:
+        """Set aside the message that the broker does not take, if it is found at the end of a connection."""
+        sent = [message for message in self._in_flight.values() if message is not None]
+        found = self._suspicion.lost(sent, self._got_across, time.monotonic() - self._answered)
+        if found:
+            self._refused(found.kind, found.id, packet_bytes(found.topic, found.payload), 0)
 
     def _read(self, client: Client) -> MQTTErrorCode:
         while True:
@@ -251,7 +285,7 @@ class Connection:
     def _pump(self, client: Client) -> None:
         if not self._online:
             return
-        for topic in list(self._latest):
+        for topic in list(self._latest) if self._meter.allows("health") else ():
             client.publish(topic, self._latest.pop(topic), qos=0)
         while len(self._in_flight) < self._window:
             if self._own:
@@ -272,15 +306,21 @@ class Connection:
         while self._ready or self._refill():
             message = self._ready[0]
             lane = self._lanes[message.kind]
-            size = len(message.payload) + len(message.topic) + 64
+            size = packet_bytes(message.topic, message.payload)
             too_large = 0 < self._largest_out < size
-            if not (lane.held or too_large):
+            affordable = self._meter.allows(lane.kind, size + self._unsettled_bytes())
+            if affordable and not (lane.held or too_large):
                 return message
             if too_large:
-                log.error("the broker takes no message as large as this one", extra={"id": message.id})
+                self._refused(message.kind, message.id, size, self._largest_out)
                 lane.sent(message)
             self._ready.popleft()
         return None
+
+    def _unsettled_bytes(self) -> int:
+        """At most so many bytes are under way that the meter has not seen."""
+        waiting = (m for m in self._in_flight.values() if m is not None)
+        return sum(packet_bytes(m.topic, m.payload) for m in waiting) if self._meter.cap else 0
 
     def _refill(self) -> bool:
         now = time.monotonic()
@@ -288,21 +328,22 @@ class Connection:
             if lane.again(now) and not self._unsettled(lane):
                 self._late = max(self._late, lane.cursor)
                 lane.rewind()
-            if not lane.held:
-                self._ready.extend(self._outbox.next(lane.room(WINDOW), lane.kind, lane.cursor))
+            if not lane.held and self._meter.allows(lane.kind):
+                most = lane.room(_AHEAD if lane.kind == "finding" else WINDOW)
+                self._ready.extend(self._outbox.next(most, lane.kind, lane.cursor))
             if self._ready:
                 return True
         return False
 
     def _unsettled(self, lane: Lane) -> bool:
         """Whether the outbox still holds messages that were sent well, or may yet be."""
-        deleting = self._deleted is not None and not self._deleted.done()
+        deleting = bool(self._acknowledged) or (self._deleted is not None and not self._deleted.done())
         return deleting or any(m is not None and m.kind == lane.kind for m in self._in_flight.values())
 
     def _payload(self, message: Message) -> bytes:
         if message.kind != "finding" or message.seq > self._late:
             return message.payload
-        return json.dumps(json.loads(message.payload) | {"backfill": True}, separators=(",", ":")).encode()
+        return message.payload.replace(_NEW, _LATE, 1)
 
     def _on_connect(
         self, client: Client, _userdata: Any, _flags: ConnectFlags, code: ReasonCode, said: Properties | None
@@ -310,9 +351,13 @@ class Connection:
         if code.is_failure:
             self._refusal = f"the broker refused: {code}"
             return
-        self._window = min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))
+        self._window = 1 if self._suspicion.alone else min(WINDOW, getattr(said, "ReceiveMaximum", WINDOW))
         self._largest_out = getattr(said, "MaximumPacketSize", 0)
         self._late = self._outbox.last()
+        now = time.monotonic()
+        self._outbox.bring_back(self._largest_out, everything=now >= self._forgive_at)
+        if now >= self._forgive_at:
+            self._forgive_at = now + _FORGIVE_S
         self._refusal = ""
         self._online = True
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
@@ -338,6 +383,7 @@ class Connection:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
+        self._got_across = True
         lane = self._lanes[message.kind]
         if code.is_failure or (code.value == _NO_SUBSCRIBER and message.kind == "finding"):
             if lane.refused(time.monotonic()):

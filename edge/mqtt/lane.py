@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.mqtt.connection import Kind, Message
+    from edge.mqtt.waiting import Kind, Message
 
 __all__ = ["Lane"]
 

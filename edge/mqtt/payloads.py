@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from edge.bundle.manifest import Label, Probability, Sha256, Version
+from edge.bundle.manifest import Sha256, Version
 from edge.bundle.reasons import Reason
-from edge.schema import Contract, Name
+from edge.schema import Contract, Label, Name, Probability
 
 __all__ = [
     "Ack",
@@ -130,6 +130,8 @@ class Birth(Contract):
     interpreter: str
     bundles: tuple[BundleRef, ...]
     started: AwareDatetime
+    settings_revision: int = Field(default=0, ge=0, description="of the settings changed from afar")
+    settings_trial: bool = Field(default=False, description="they are not confirmed yet")
 
 
 class Health(Contract):
@@ -144,11 +146,34 @@ class Health(Contract):
     backlog: int = Field(ge=0, description="messages waiting in the outbox")
     backlog_oldest_s: float | None = None
     last_frame: AwareDatetime | None = None
+    last_result: AwareDatetime | None = Field(
+        default=None, description="when a frame last gave a result, and of which case"
+    )
+    last_case: CaseCode | None = None
     inference_ms: Milliseconds | None = Field(default=None, description="median of the last 100 frames")
     disk_free_mb: float = Field(ge=0)
     memory_mb: float = Field(ge=0)
+    disk_days: float | None = Field(
+        default=None, description="until the disk is full, as it filled over the last days"
+    )
     temperature_celsius: float | None = None
+    throttling: tuple[
+        Literal["under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"], ...
+    ] = ()
+    storage_wear_percent: float | None = Field(
+        default=None, description="used life of the eMMC, by its own count; SD cards keep none"
+    )
     load: float = Field(ge=0)
+    set_aside: int = Field(default=0, ge=0, description="messages that the broker never takes, kept here")
+    dropped: int = Field(
+        default=0, ge=0, description="events and overlays dropped by the outbox's caps, ever"
+    )
+    metered_bytes: int | None = Field(
+        default=None, description="what the metered link carried today; null without a cap"
+    )
+    refusing: bool = Field(
+        default=False, description="no new image is taken: the disk is full, read-only or failing"
+    )
     certificate_days: float | None = Field(
         default=None, description="until the certificate for the broker, or its authority, ends"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["OFFLINE", "ONLINE", "ROOT", "Topics"]
+__all__ = ["OFFLINE", "ONLINE", "ROOT", "Topics", "packet_bytes"]
 
 ROOT = "scanwright"
 ONLINE, OFFLINE = "online", "offline"
@@ -66,3 +66,8 @@ class Topics:
     def ack(self) -> str:
         """An Ack: ids of findings that are durably stored at the receiver."""
         return self.down("ack")
+
+
+def packet_bytes(topic: str, payload: bytes) -> int:
+    """The most that the PUBLISH packet of a message takes (MQTT 5, 3.3), in bytes."""
+    return len(payload) + len(topic) + 64

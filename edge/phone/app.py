@@ -36,6 +36,8 @@ POLICY = "; ".join(
 )
 """The content security policy of the page and, from the service worker, of every file."""
 
+_HEADER_POLICY = f"{POLICY}; frame-ancestors 'none'"  # which a page cannot say of itself
+
 _PACKAGE = files("edge.phone")
 _WEB = files("edge.web")
 _BUILT = ("app.js", "worker.js", "decode.js", "THIRD_PARTY.txt")
@@ -137,9 +139,9 @@ def _description(bundle: Bundle, hashes: Mapping[str, str]) -> bytes:
 def _service_worker(text: str, hashes: Mapping[str, str]) -> bytes:
     listed = json.dumps(hashes, indent=1)
     # Its name changes with any file, so an app is kept whole or not at all.
-    digest = hashlib.sha256(f"{text}{listed}{POLICY}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{text}{listed}{_HEADER_POLICY}".encode()).hexdigest()[:16]
     head = [f"const LIST = {json.dumps(digest)};", f"const FILES = {listed};"]
-    return "\n".join([*head, f"const POLICY = {json.dumps(POLICY)};", text]).encode()
+    return "\n".join([*head, f"const POLICY = {json.dumps(_HEADER_POLICY)};", text]).encode()
 
 
 def _json(data: object) -> bytes:

@@ -49,4 +49,4 @@ model = helper.make_model(
     graph, producer_name="pytorch", opset_imports=[helper.make_opsetid("", 17)], ir_version=8
 )
 onnx.checker.check_model(model)
-Path(__file__).with_name("tiny.onnx").write_bytes(model.SerializeToString(deterministic=True))
+(Path(__file__).parent / "foreign" / "tiny.onnx").write_bytes(model.SerializeToString(deterministic=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
 import shutil
 import signal
 import socket
@@ -86,8 +87,13 @@ class Mosquitto:
 
     def _listens(self) -> bool:
         assert self._process and self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", self.port)) == 0
+        ports = re.findall(r"^listener (\d+)", self._config.read_text(), re.M)
+        return all(_answers(int(port)) for port in ports)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Subscriber:
@@ -154,6 +160,26 @@ def subscriber() -> Iterator[Callable[[int], Subscriber]]:
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture
+def make_cart(tmp_path: Path, tiny_bundle: Any, picture: Any) -> Iterator[Callable[[int], Any]]:
+    """``make_cart(port)``: a cart that is not started yet, and is ended whatever happens."""
+    from tests.integration.carts import Cart
+
+    made: list[Cart] = []
+
+    def make(port: int) -> Cart:
+        folder = tmp_path / f"cart-{len(made)}"
+        folder.mkdir()
+        made.append(Cart(folder, tiny_bundle, picture, port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.process and one.process.poll() is None:
+            one.process.kill()
+            one.process.wait(10)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,109 +14,23 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import yaml
 
 from edge.mqtt.payloads import Birth, Event, Finding, Health, Response
+from tests.integration.carts import PATIENT, Cart
 from tests.integration.conftest import Mosquitto, Subscriber, free_port, wait_for
 
 pytestmark = pytest.mark.integration
-
-_PATIENT = "DOE-JOHN-19600101"
-
-
-class Cart:
-    """An agent's folder, and the agent when it runs."""
-
-    def __init__(
-        self, folder: Path, bundle: Callable[..., Path], picture: Callable[..., Any], port: int
-    ) -> None:
-        self.folder, self.picture = folder, picture
-        self.drop = folder / "drop"
-        self.drop.mkdir()
-        bundle(folder / "tiny.swb")
-        self.config: dict[str, Any] = {
-            "site": "clinic",
-            "device": "cart-1",
-            "state": "state",
-            "bundles": ["tiny.swb"],
-            "allow_unsigned": True,
-            "sources": [{"kind": "folder", "path": "drop", "poll_s": 0.05, "settle_s": 0.1}],
-            "mqtt": {"port": port},
-            "screen": None,
-        }
-        self.process: subprocess.Popen[str] | None = None
-        self.log = folder / "agent.log"
-
-    @property
-    def path(self) -> Path:
-        path = self.folder / "agent.yaml"
-        path.write_text(yaml.safe_dump(self.config))
-        return path
-
-    def feed(self, *numbers: int) -> None:
-        """Drop pictures, each different, under names that a patient could be known by."""
-        for number in numbers:
-            kind = "lesion" if number % 2 else "normal"
-            png = cv2.imencode(".png", self.picture(kind, number))[1].tobytes()
-            partial = self.drop / f".{number}"
-            partial.write_bytes(png)
-            partial.rename(self.drop / f"{_PATIENT}-{number}.png")
-
-    def start(self) -> None:
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge.cli", "agent", "run", "--config", str(self.path)],
-                stdout=log,
-                stderr=log,
-                text=True,
-            )
-
-    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        assert self.process
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    def waiting(self) -> int:
-        """How many findings wait in the agent's outbox; -1 before there is one."""
-        path = self.folder / "state" / "agent.db"
-        if not path.exists():
-            return -1
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'outbox'").fetchone():
-                return -1
-            return int(database.execute("SELECT count(*) FROM outbox WHERE kind = 'finding'").fetchone()[0])
-
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "edge.cli", "agent", *arguments, "--config", str(self.path)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-
-
-@pytest.fixture
-def cart(tmp_path: Path, tiny_bundle, picture) -> Iterator[Callable[[int], Cart]]:
-    made: list[Cart] = []
-
-    def make(port: int) -> Cart:
-        folder = tmp_path / f"cart-{len(made)}"
-        folder.mkdir()
-        made.append(Cart(folder, tiny_bundle, picture, port))
-        return made[-1]
-
-    yield make
-    for one in made:
-        if one.process and one.process.poll() is None:
-            one.process.kill()
-            one.process.wait(10)
 
 
 def _ids(watcher: Subscriber) -> set[str]:
     return {finding["id"] for finding in watcher.findings()}
 
 
-def test_frames_become_findings_and_a_stop_is_clean(mosquitto, subscriber, cart):
+def test_frames_become_findings_and_a_stop_is_clean(mosquitto, subscriber, make_cart):
     broker: Mosquitto = mosquitto()
     broker.start()
     watcher: Subscriber = subscriber(broker.port)
-    agent: Cart = cart(broker.port)
+    agent: Cart = make_cart(broker.port)
     agent.config["health_s"] = 0.3
     agent.config["overlays"] = "positive"
     agent.start()
@@ -144,17 +54,17 @@ def test_frames_become_findings_and_a_stop_is_clean(mosquitto, subscriber, cart)
     assert watcher.topics("/up/availability") == [b"online", b"offline"]
 
     told = b"".join(payload for _, payload in watcher.messages).decode("latin1") + agent.log.read_text()
-    assert _PATIENT not in told
+    assert PATIENT not in told
     lines = [line for line in agent.log.read_text().splitlines() if not line.startswith("INFO: ")]
     assert all(json.loads(line)["message"] for line in lines)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_a_killed_broker_loses_no_finding(mosquitto, subscriber, cart, protocol):
+def test_a_killed_broker_loses_no_finding(mosquitto, subscriber, make_cart, protocol):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.config["mqtt"] |= {"protocol": protocol, "receipts": protocol == "3.1.1"}
     agent.start()
     agent.feed(*range(20))
@@ -174,11 +84,13 @@ def test_a_killed_broker_loses_no_finding(mosquitto, subscriber, cart, protocol)
     assert "broker_lost" in [event["code"] for event in watcher.json("/up/event")]
 
 
-def test_an_agent_killed_at_any_moment_tells_every_frame_and_none_as_another(mosquitto, subscriber, cart):
+def test_an_agent_killed_at_any_moment_tells_every_frame_and_none_as_another(
+    mosquitto, subscriber, make_cart
+):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     fed = 0
     for told in (1, 50, 110):
         agent.start()
@@ -188,6 +100,7 @@ def test_an_agent_killed_at_any_moment_tells_every_frame_and_none_as_another(mos
         agent.end(signal.SIGKILL)
     wait_for(lambda: watcher.topics("/up/availability")[-1:] == [b"offline"])  # the last will
     agent.start()
+    wait_for(lambda: watcher.topics("/up/availability")[-1:] == [b"online"])
     wait_for(lambda: len(_ids(watcher)) == fed, 30)
     wait_for(lambda: agent.waiting() == 0)
     told = len(watcher.findings())
@@ -200,9 +113,9 @@ def test_an_agent_killed_at_any_moment_tells_every_frame_and_none_as_another(mos
     assert len(_ids(watcher)) == fed
 
 
-def test_an_agent_runs_without_a_broker_and_tells_later(mosquitto, subscriber, cart):
+def test_an_agent_runs_without_a_broker_and_tells_later(mosquitto, subscriber, make_cart):
     broker = mosquitto()
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.start()
     agent.feed(*range(5))
     wait_for(lambda: agent.waiting() == 5)
@@ -215,12 +128,12 @@ def test_an_agent_runs_without_a_broker_and_tells_later(mosquitto, subscriber, c
     assert agent.end() == 0
 
 
-def test_broken_files_are_quarantined_and_told_and_the_next_frame_is_found(mosquitto, subscriber, cart):
+def test_broken_files_are_quarantined_and_told_and_the_next_frame_is_found(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
-    (agent.drop / f"{_PATIENT}-text.png").write_text("this is no picture")
+    agent = make_cart(broker.port)
+    (agent.drop / f"{PATIENT}-text.png").write_text("this is no picture")
     (agent.drop / "empty.dcm").write_bytes(b"")
     (agent.drop / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0")
     agent.start()
@@ -238,14 +151,14 @@ def test_broken_files_are_quarantined_and_told_and_the_next_frame_is_found(mosqu
     assert listed.returncode == 0 and listed.stdout.count("unreadable") == 3
     contents = {file.read_bytes() for file in (agent.folder / "out").iterdir()}
     assert b"this is no picture" in contents and len(contents) == 3
-    assert _PATIENT not in "".join(str(message) for message in watcher.messages) + agent.log.read_text()
+    assert PATIENT not in "".join(str(message) for message in watcher.messages) + agent.log.read_text()
 
 
-def test_the_same_picture_under_another_name_is_not_told_again(mosquitto, subscriber, cart):
+def test_the_same_picture_under_another_name_is_not_told_again(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.feed(1)
     agent.start()
     wait_for(lambda: len(watcher.findings()) == 1)
@@ -259,11 +172,11 @@ def test_the_same_picture_under_another_name_is_not_told_again(mosquitto, subscr
     assert agent.end() == 0
 
 
-def test_every_frame_of_a_video_file_is_found_once(mosquitto, subscriber, cart):
+def test_every_frame_of_a_video_file_is_found_once(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     path = agent.folder / "clip.avi"
     video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 64))
     for number in range(30):
@@ -281,11 +194,11 @@ def test_every_frame_of_a_video_file_is_found_once(mosquitto, subscriber, cart):
     assert len(watcher.findings()) == 30
 
 
-def test_commands_are_answered_once_and_nonsense_is_told(mosquitto, subscriber, cart):
+def test_commands_are_answered_once_and_nonsense_is_told(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.start()
     wait_for(lambda: watcher.topics("/up/birth"))
     now = datetime.now(timezone.utc).isoformat()
@@ -305,14 +218,45 @@ def test_commands_are_answered_once_and_nonsense_is_told(mosquitto, subscriber, 
     assert agent.end() == 0
 
 
+def test_a_heat_map_is_published_when_it_is_asked_for(mosquitto, subscriber, cart):
+    broker = mosquitto()
+    broker.start()
+    watcher = subscriber(broker.port)
+    agent = cart(broker.port)
+    agent.config["overlays"] = "demand"
+    agent.start()
+    agent.feed(1)
+    (finding,) = wait_for(watcher.findings, 60)
+    assert not finding["evidence"]["overlay"]
+    topic = f"/up/overlay/{finding['id']}"
+
+    def ask(number: int, id_: str) -> dict[str, Any]:
+        now = datetime.now(timezone.utc).isoformat()
+        order = {"correlation_id": str(number), "issued_at": now, "nonce": f"nonce-0000{number}"}
+        payload = json.dumps(order | {"arguments": {"id": id_}})
+        watcher.publish("scanwright/clinic/cart-1/down/command/overlay", payload)
+        answered = "/up/response/overlay"
+        return wait_for(
+            lambda: [r for r in watcher.json(answered) if r["correlation_id"] == str(number)], 60
+        )[0]
+
+    assert not ask(1, "0" * 32)["ok"]
+    assert not watcher.topics(topic)
+    assert ask(2, finding["id"])["ok"]
+    (heat,) = wait_for(lambda: watcher.topics(topic), 60)
+    assert agent.end() == 0
+    decoded = cv2.imdecode(np.frombuffer(heat, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert decoded.ndim == 2 and decoded.max() == 255 and max(decoded.shape) <= 224
+
+
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
     errors = [line for line in done.stderr.splitlines() if not line.startswith(("INFO: ", "{"))]
     assert done.returncode == code, done.stderr
     assert len(errors) == 1 and all(word in errors[0] for word in words), done.stderr
 
 
-def test_what_cannot_start_says_so_in_one_line(cart):
-    agent = cart(free_port())
+def test_what_cannot_start_says_so_in_one_line(make_cart):
+    agent = make_cart(free_port())
     agent.config["allow_unsignd"] = agent.config.pop("allow_unsigned")
     _one_line(agent.command("run"), 2, "agent.yaml", "allow_unsignd", "did you mean 'allow_unsigned'")
     agent.config["allow_unsigned"] = agent.config.pop("allow_unsignd")
@@ -323,19 +267,19 @@ def test_what_cannot_start_says_so_in_one_line(cart):
     _one_line(agent.command("run"), 2, "tiny.swb", "model.tflite")
 
 
-def test_two_agents_do_not_share_a_state_folder(cart):
-    agent = cart(free_port())
+def test_two_agents_do_not_share_a_state_folder(make_cart):
+    agent = make_cart(free_port())
     agent.start()
     wait_for(lambda: agent.waiting() == 0)
     _one_line(agent.command("run"), 1, "in use by another agent", str(agent.process.pid))
     assert agent.end(signal.SIGINT) == 0
 
 
-def test_the_agent_needs_no_tensorflow_and_little_memory(mosquitto, subscriber, cart):
+def test_the_agent_needs_no_tensorflow_and_little_memory(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.config["screen"] = {"port": free_port()}
     agent.config["health_s"] = 0.2
     agent.feed(*range(5))

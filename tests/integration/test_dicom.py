@@ -46,8 +46,8 @@ from edge.imaging.frame import Frame
 from edge.sources.base import Done, Failure, Item, Notice
 from edge.sources.dicom import DicomReceiver
 from edge.sources.dicom_scp import VERIFICATION
+from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
-from tests.integration.test_agent_mqtt import Cart, cart  # noqa: F401  a fixture
 
 pytestmark = [
     pytest.mark.integration,
@@ -352,13 +352,13 @@ def test_a_killed_scp_is_started_again_and_what_it_took_is_kept(receiver, tmp_pa
 def test_kills_between_store_and_finding_lose_nothing_and_a_resend_is_the_same_finding(
     mosquitto,
     subscriber,
-    cart,  # noqa: F811
+    make_cart,
     tmp_path,
 ):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent: Cart = cart(broker.port)
+    agent: Cart = make_cart(broker.port)
     port = free_port()
     agent.config["sources"] = [
         {"kind": "dicom", "ae_title": "CART", "host": "127.0.0.1", "port": port, "callers": ["CR1"]}

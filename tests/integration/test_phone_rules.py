@@ -112,9 +112,9 @@ def test_decisions_pass_the_published_vectors(page: Any) -> None:
         """async (vectors) => {
           const { check } = await import('/src/quality.js');
           const { decide } = await import('/src/decision.js');
-          return vectors.map(({ task, labels, decision, quality, measures, logits, embedding, ood }) => {
+          return vectors.map(({ quality, measures, logits, embedding, layout, ood, ...manifest }) => {
             const reasons = 'side' in measures ? check(measures, quality) : [];
-            return decide({ logits, embedding, reasons }, { task, labels, decision }, ood);
+            return decide({ logits, embedding, layout, reasons }, manifest, ood);
           });
         }""",
         DECISIONS["decisions"],
@@ -128,6 +128,18 @@ def test_decisions_pass_the_published_vectors(page: Any) -> None:
         scores = [score or 0 for score in (result.pop("ood_score"), expected["ood_score"])]
         assert scores[0] == pytest.approx(scores[1], rel=1e-6)
         assert result == {key: expected[key] for key in result}, vector["name"]
+
+
+def test_layouts_pass_the_published_vectors(page: Any) -> None:
+    results = page.evaluate(
+        """async (vectors) => {
+          const { layout } = await import('/src/layout.js');
+          return vectors.map(({ model_image, side }) => Array.from(layout(unpack(model_image), side)));
+        }""",
+        DECISIONS["layouts"],
+    )
+    for vector, result in zip(DECISIONS["layouts"], results, strict=True):
+        assert result == pytest.approx(vector["layout"], rel=1e-6, abs=1e-7), vector["name"]
 
 
 def test_regions_ids_and_coverage_pass_the_published_vectors(page: Any) -> None:
@@ -238,6 +250,7 @@ def test_dicom_is_shown_as_on_a_cart_or_refused(page: Any, name: str) -> None:
     for frame, other in zip(frames, expected, strict=True):
         header = frame["header"]
         assert (header["modality"], header["age_years"]) == (other.header.modality, other.header.age_years)
+        assert frame["reason"] == (other.reason and other.reason.value)
         assert np.abs(frame["pixels"].astype(int) - other.pixels).max() <= DICOM[name]
     text = json.dumps([{key: frame[key] for key in ("identity", "study", "header")} for frame in frames])
     patient = dcmread(path, stop_before_pixels=True).get("PatientName")

@@ -22,8 +22,8 @@ from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
 from edge.agent.lock import write_pin
 from edge.agent.vault import Vault
+from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
-from tests.integration.test_agent_mqtt import Cart, cart  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.integration
 
@@ -127,7 +127,7 @@ def test_the_search_finds_what_is_planted(tmp_path, picture):
 def test_nothing_that_identifies_is_written_sent_or_shown_in_clear(
     mosquitto,
     subscriber,
-    cart,  # noqa: F811
+    make_cart,
     picture,
     tiny_bundle,
     tmp_path,
@@ -137,7 +137,7 @@ def test_nothing_that_identifies_is_written_sent_or_shown_in_clear(
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent: Cart = cart(broker.port)
+    agent: Cart = make_cart(broker.port)
     steps = [{"op": "crop", "top": 250}, {"op": "grayscale"}, {"op": "resize", "height": 32, "width": 32}]
     tiny_bundle(agent.folder / "tiny.swb", steps=steps)
     write_pin(agent.folder / "pin", PIN)

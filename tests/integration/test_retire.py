@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
-from tests.integration.test_agent_mqtt import Cart
 from tests.integration.test_security import Clinic, Party, _context
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture
-def make_cart(tmp_path, tiny_bundle, picture) -> Iterator[Callable[[int], Cart]]:
-    made: list[Cart] = []
-
-    def make(port: int) -> Cart:
-        folder = tmp_path / f"cart-{len(made)}"
-        folder.mkdir()
-        made.append(Cart(folder, tiny_bundle, picture, port))
-        return made[-1]
-
-    yield make
-    for one in made:
-        if one.process and one.process.poll() is None:
-            one.process.kill()
-            one.process.wait(10)
 
 
 def give_keys(cart: Cart, clinic: Clinic) -> None:

@@ -170,6 +170,7 @@ def device(tmp_path) -> Iterator[Callable[..., tuple[Connection, Outbox, list[tu
             birth=lambda: b"{}",
             command=lambda name, _: b'{"pong": true}',
             changed=lambda online, why: changes.append((online, why)),
+            refused=lambda *_: None,
         )
         database.watch(connection.wake)
         held.append((connection, database))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from edge.imaging.frame import Header, Pixels
 from edge.imaging.region import seen_region
 from edge.imaging.steps import apply_steps
 from edge.inference.decision import decide
-from edge.inference.ood import OodModel
+from edge.inference.ood import OodModel, layout
 from edge.inference.prediction import Prediction
 
 VECTORS = Path(__file__).parents[2] / "docs" / "reference" / "decision-vectors.json"
@@ -59,6 +60,11 @@ DECISION: dict[str, Any] = {
     "thresholds": {"lesion": {"value": 0.5}, "fluid": {"value": 0.2}},
 }
 GATE = {"limit": 2.0, "rejection": 0.01}
+LAYOUT_GATE = {**GATE, "layout": 2}
+LAYOUT = {
+    "layout_mean": np.array([1, 1, -1, -1], np.float32),
+    "layout_whitening": np.array([[1, 0], [0.5, 0.25], [0, 1], [-1, 0.75]], np.float32),
+}
 OOD = OodModel(np.array([1, -1], np.float32), np.array([[0.5, 0, 1], [0, 2, 0.25]], np.float32), 2.0)
 
 
@@ -104,9 +110,14 @@ def decision_vectors() -> Iterator[dict[str, Any]]:
         prediction = Prediction(
             logits=np.array(logits, np.float32),
             embedding=None if embedding is None else np.array(embedding, np.float32),
+            layout=None if "layout" not in rest else np.array(rest["layout"], np.float32),
             quality=measures,
         )
-        outcome = decide(prediction, manifest, OOD if decision.get("ood") else None)
+        ood = replace(OOD, **LAYOUT) if "layout" in rest else OOD
+        if embedding is None and "layout" in rest:
+            nothing = np.zeros(0, np.float32)
+            ood = replace(ood, mean=nothing, whitening=nothing.reshape(0, 0))
+        outcome = decide(prediction, manifest, ood if decision.get("ood") else None)
         yield {
             "name": name,
             "task": task,
@@ -116,7 +127,13 @@ def decision_vectors() -> Iterator[dict[str, Any]]:
             "measures": measures,
             "logits": [float(value) for value in prediction.logits],
             "embedding": embedding,
-            "ood": {"mean": OOD.mean.tolist(), "whitening": OOD.whitening.ravel().tolist()},
+            "layout": rest.get("layout"),
+            "ood": {
+                "mean": ood.mean.tolist(),
+                "whitening": ood.whitening.ravel().tolist(),
+                "layout_mean": ood.layout_mean.tolist(),
+                "layout_whitening": ood.layout_whitening.ravel().tolist(),
+            },
             "outcome": {
                 "decision": outcome.decision,
                 "label": outcome.label,
@@ -148,9 +165,17 @@ def _decisions() -> Iterator[tuple[str, list[float], dict[str, Any], dict[str, A
     yield "several labels, two positive", [-3, 2, 0.5], {}, {"task": "multi-label"}
     yield "several labels, none", [-3, -2, -4], {"temperature": 0.7}, {"task": "multi-label"}
     yield "several labels, far out", [-900, 900, 0], {}, {"task": "multi-label"}
+    yield "a segmentation that shows a class", [-2, 2.5, 1], {}, {"task": "segmentation"}
+    yield "a segmentation that shows none", [3, -2, -3], {}, {"task": "segmentation"}
     yield "like the training images", [0, 3, 0], {"ood": GATE}, {"embedding": [1.5, -0.5]}
     yield "unlike them", [0, 3, 0], {"ood": GATE}, {"embedding": [4, 1]}
     yield "just like them", [0, 3, 0], {"ood": GATE}, {"embedding": [1, -1]}
+    near, usual, turned = [1.5, -0.5], [1.2, 0.8, -1.1, -0.9], [-1, -1, 1, 1]
+    yield "usual layout", [0, 3, 0], {"ood": LAYOUT_GATE}, {"embedding": near, "layout": usual}
+    yield "upside down", [0, 3, 0], {"ood": LAYOUT_GATE}, {"embedding": near, "layout": turned}
+    yield "usual layout, unlike", [0, 3, 0], {"ood": LAYOUT_GATE}, {"embedding": [4, 1], "layout": usual}
+    yield "usual layout, no embedding", [0, 3, 0], {"ood": LAYOUT_GATE}, {"layout": usual}
+    yield "upside down, no embedding", [0, 3, 0], {"ood": LAYOUT_GATE}, {"layout": turned}
     good = {"side": 100, "brightness": 100, "contrast": 40, "sharpness": 1, "colour": 0}
     yield "a good picture", [0, 3, 0], {}, {"measures": good}
     for key, value in [("side", 10), ("contrast", 0.2), ("contrast", 5), ("contrast", 91), ("colour", 41)]:
@@ -160,6 +185,13 @@ def _decisions() -> Iterator[tuple[str, list[float], dict[str, Any], dict[str, A
     worst = {"side": 3, "brightness": 0, "contrast": 3, "sharpness": 50, "colour": 200}
     every = {"ood": GATE, "abstain_below": 0.9}
     yield "everything at once", [0, 0, 0], every, {"measures": worst, "embedding": [9, 9]}
+
+
+def layout_vectors() -> Iterator[dict[str, Any]]:
+    for name, pixels in _pictures():
+        for side in (2, 6):
+            found = layout(pixels, side)
+            yield {"name": name, "side": side, "model_image": _pack(pixels), "layout": found.tolist()}
 
 
 def region_vectors() -> Iterator[dict[str, Any]]:
@@ -218,6 +250,7 @@ def text() -> str:
     parts = {
         "quality": quality_vectors(),
         "decisions": decision_vectors(),
+        "layouts": layout_vectors(),
         "regions": region_vectors(),
         "ids": id_vectors(),
         "coverage": coverage_vectors(),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.manifest import IntendedUse, Manifest, OutputSpec, Provenance, Source
+from edge.bundle.target import Target
 from edge.errors import BadInputError, ScanwrightError
 from edge.inference.tflite import TFLiteEngine
 from trainer.brought.check import check_conversion, check_form
@@ -21,6 +22,7 @@ from trainer.brought.graph import Brought, bring_into_form
 from trainer.brought.scaling import Scaling, from_tensor, input_spec, parse_scaling
 from trainer.calibration import calibration_images
 from trainer.finishing import Finished, draft, finish, learned_from, tools
+from trainer.packaging.operators import check_target, operators
 from trainer.preparation import Prepared, from_data, prepare
 from trainer.progress import Reporter
 from trainer.recipe import InputSize, Recipe
@@ -45,7 +47,9 @@ class Wanted:
     std: str = "1"
 
 
-def bring(source: Path, data: Path, wanted: Wanted, seed: int, reporter: Reporter) -> Finished:
+def bring(
+    source: Path, data: Path, wanted: Wanted, target: Target, seed: int, reporter: Reporter
+) -> Finished:
     """Convert, quantize, judge and decide; the model's weights are not touched.
 
     The data is divided as for a training: its train part calibrates, its tuning part fits temperature,
@@ -53,10 +57,12 @@ def bring(source: Path, data: Path, wanted: Wanted, seed: int, reporter: Reporte
 
     Raises:
         BadInputError: the model, the data or what was said of them does not do.
-        ScanwrightError: conversion failed, or nothing shows that the model can tell the labels apart.
+        ScanwrightError: conversion failed, the target lacks an operator, or nothing shows that the model can
+            tell the labels apart.
     """
     reporter.say(f"Bringing {source.name} into the form that carts run")
     given = to_tflite(source)
+    check_target(operators(given, str(source)), target, str(source))
     brought = bring_into_form(given, str(source))
     tensor = TFLiteEngine(brought.model).input
     if wanted.scale is None and not brought.quantized:
@@ -125,6 +131,10 @@ def _prepare(
         reporter.say(f"{count} files cannot be read and are left out; first: {first}")
     if prepared.leaks.count:
         reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
+    if prepared.leaks.near:
+        reporter.say(
+            f"{prepared.leaks.near} images look the same as one of an earlier part; the report names some"
+        )
     name = source.name.removesuffix(source.suffix) if recipe.name == GENERIC else recipe.name
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-")
     return replace(prepared, name=slug or "model")

@@ -34,7 +34,9 @@ def to_tflite(source: Path) -> bytes:
         ScanwrightError: the converter does not take the model; the message has its reason.
     """
     kind = source.suffix.lower()
-    if not is_model(source) or not source.exists():
+    if not source.exists():
+        raise BadInputError(f"{source}: there is no such file or folder")
+    if not is_model(source):
         raise BadInputError(
             f"{source}: is neither a RUN nor a model; give a .keras, .h5, .onnx or .tflite file, or the "
             "folder of a SavedModel"

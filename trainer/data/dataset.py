@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, TypeAdapter, ValidationError
 
-from edge.bundle.manifest import Label, Task
+from edge.bundle.manifest import Task
 from edge.bundle.steps import Step
 from edge.errors import BadInputError
 from edge.imaging.frame import Pixels
+from edge.schema import Label
 from trainer.data.arrays import read_arrays
 from trainer.data.files import Unreadable
 from trainer.data.folders import SPLITS, read_class_folders, read_masks, split_folders

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainer.budget import Budget, Found
-from trainer.evaluation.metrics import roc_curve
+from trainer.evaluation import curves
 from trainer.history import Epoch
 
-__all__ = ["front", "learning_curves", "reliability", "roc"]
+__all__ = ["front", "learning_curves", "precision_recall", "reliability", "roc"]
 
 INK, SOFT = "#010203", "#040506"
 SERIES = ["#070801", "#070802", "#070803", "#070804", "#070805", "#070806"]
@@ -74,13 +74,41 @@ def roc(scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: 
         figure = Figure(figsize=(4.8, 4.2), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":")
-        for place, column in enumerate(shown):
-            if known[:, column].any() and not known[:, column].all():
-                false, true, _ = roc_curve(scores[:, column], known[:, column])
-                axes.plot(false, true, color=SERIES[place % len(SERIES)], label=labels[column])
+        for place, column in _drawn(known, shown):
+            curve = curves.roc(scores[:, column], known[:, column])
+            _curve(axes, curve, SERIES[place % len(SERIES)], labels[column])
         axes.set(xlabel="1 − specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axes.legend(loc="lower right")
-        return _svg(figure, "Receiver operating characteristic on held-out images")
+        return _svg(figure, "Receiver operating characteristic on held-out images, with 95 % bands")
+
+
+def precision_recall(
+    scores: Floats, known: NDArray[np.bool_], labels: Sequence[str], shown: Sequence[int]
+) -> str:
+    """Precision-recall curves; the arguments are those of :func:`roc`. Dotted: how common each class is."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 4.2), layout="constrained")
+        axes = figure.subplots()
+        for place, column in _drawn(known, shown):
+            found, colour = scores[:, column], SERIES[place % len(SERIES)]
+            area = curves.average_precision(found, known[:, column])
+            curve = curves.precision_recall(found, known[:, column])
+            _curve(axes, curve, colour, f"{labels[column]}, mean {area:.3f}")
+            axes.axhline(known[:, column].mean(), color=colour, linewidth=0.8, linestyle=":")
+        axes.set(xlabel="recall (sensitivity)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
+        axes.legend(loc="lower left")
+        return _svg(figure, "Precision and recall on held-out images, with 95 % bands")
+
+
+def _drawn(known: NDArray[np.bool_], shown: Sequence[int]) -> list[tuple[int, int]]:
+    """Places and columns of the classes that have a curve: some images show them and some do not."""
+    columns = enumerate(shown)
+    return [(place, c) for place, c in columns if known[:, c].any() and not known[:, c].all()]
+
+
+def _curve(axes: Any, curve: curves.Curve, colour: str, label: str) -> None:
+    axes.fill_between(curves.GRID, curve.low, curve.high, color=colour, alpha=0.13, linewidth=0)
+    axes.plot(curve.x, curve.y, color=colour, label=label)
 
 
 def reliability(confidence: Floats, correct: NDArray[np.bool_], bins: int = 10) -> str:

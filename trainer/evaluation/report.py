@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,6 +14,7 @@ import yaml
 from edge.bundle.manifest import Manifest
 from trainer.evaluation import masks_report, plots
 from trainer.evaluation.costs import Costs, compression_costs, compression_note, within_budget
+from trainer.evaluation.groups import by_group
 from trainer.evaluation.markup import (
     LEARNING_NOTE,
     NONE,
@@ -73,7 +75,8 @@ def render(story: Story) -> str:
     if story.manifest.task == "segmentation":
         results = masks_report.sections(story)
     else:
-        results = (_tiles(story), _variants(story), _classes(story), _curves(story), _pictures(story))
+        shown = (_tiles, _variants, _classes, _groups, _curves, _pictures)
+        results = tuple(part(story) for part in shown)
     sections = (
         _head(story),
         *results,
@@ -151,14 +154,16 @@ def _variants(story: Story) -> str:
             number(metrics.ece),
             kb(len(variant.model)),
             kb(variant.gzip_bytes),
+            f"{np.median([p.elapsed_ms['infer'] for p in variant.predictions]):.2f} ms",
         )
         rows.append(row(cells, chosen=name == "int8"))
-    heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip")
+    heads = ("Variant", "AUROC", "Accuracy", "Balanced acc.", "F1 (macro)", "ECE", "File", "gzip", "Time")
     note = "" if story.manifest.provenance.source else compression_note(story.costs)
     return section(
         "Float, pruned and int8",
         table(heads, rows)
-        + f'<p class="soft">{note} ECE: expected calibration error.</p>'
+        + f'<p class="soft">{note} ECE: expected calibration error. Time: of one inference on the machine '
+        "that made this report, one thread, median; 'scanwright bench' tells it on a cart.</p>"
         + compression_costs(story.costs),
     )
 
@@ -193,13 +198,18 @@ def _classes(story: Story) -> str:
     shown = range(len(labels)) if positive is None else [positive]
     charts = (
         f"<div><h3>ROC</h3>{plots.roc(variant.probabilities, known, labels, shown)}</div>"
-        f"<div><h3>Reliability</h3>{plots.reliability(sure, right)}"
-        "<small>On the dotted line, a confidence of 0.8 is right 8 times in 10. Numbers: images.</small>"
+        "<div><h3>Precision and recall</h3>"
+        f"{plots.precision_recall(variant.probabilities, known, labels, shown)}</div>"
+        f"<div><h3>Reliability, ECE {number(variant.metrics.ece)}</h3>{plots.reliability(sure, right)}"
+        "<small>On the dotted line, a confidence of 0.8 is right 8 times in 10. Numbers: images. ECE: "
+        "expected calibration error, the mean distance from that line.</small>"
         "</div>"
     )
     return section(
         "The int8 model, class by class",
-        f'{table(heads, rows)}{confusion}<div class="columns">{charts}</div>',
+        f'{table(heads, rows)}{confusion}<div class="columns">{charts}</div>'
+        '<p class="soft">Bands: 95 % of resampled sets of these images. Precision depends on how common a '
+        "class is; where it is rarer than here, precision is lower.</p>",
     )
 
 
@@ -217,6 +227,10 @@ def _confusion(labels: Sequence[str], counts: list[list[int]]) -> str:
         '<h3>Confusion matrix</h3><div class="scroll"><table class="confusion">'
         f"<tr><th>true ↓ predicted →</th>{heads}</tr>{''.join(rows)}</table></div>"
     )
+
+
+def _groups(story: Story) -> str:
+    return by_group(story.int8, story.prepared.held_out, story.manifest)
 
 
 def _curves(story: Story) -> str:
@@ -318,6 +332,19 @@ def _data(story: Story) -> str:
         if leaks.count
         else "<p>No image stands in more than one part (same pixels).</p>"
     )
+    if leaks.near:
+        duplicates += (
+            f"<p><b>{leaks.near} more look the same</b> as an image of an earlier part: copies in another "
+            "size or compression, or neighbours in a series. Look at them before you trust the results:</p>"
+            f"{listed(leaks.near_examples)}"
+        )
+    fingerprint = story.manifest.provenance.training_data
+    if fingerprint:
+        digest = hashlib.sha256(fingerprint.hashes.encode()).hexdigest()[:16]
+        duplicates += (
+            f'<p class="soft">Fingerprint of the {fingerprint.count} distinct images that trained and tuned: '
+            f"{digest}. The bundle knows each by a short hash, so that an evaluation on them is noticed.</p>"
+        )
     left_out = (
         f"<details><summary>{len(unreadable)} files were left out</summary>{listed(unreadable)}</details>"
         if unreadable

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from edge.bundle.target import Target
     from trainer.recipe import Recipe
 
 __all__ = ["package"]
@@ -62,7 +63,7 @@ def package(
     elif (model / "manifest.json").is_file():
         raise click.UsageError(f"--{given[0]} is for a model that was trained elsewhere; {model} is a run")
     else:
-        run = _bring(model, out, said)
+        run = _bring(model, out, said, board)
     path = make(run, target, out, name, version)
     click.echo(f"{path}  {path.stat().st_size:,} bytes")
     if run != model:
@@ -78,7 +79,7 @@ def package(
         click.echo("             is not signed), then: scanwright agent run --config FILE")
 
 
-def _bring(model: Path, out: Path, said: dict[str, str | Path | None]) -> Path:
+def _bring(model: Path, out: Path, said: dict[str, str | Path | None], target: Target) -> Path:
     """The folder of the run that a model from elsewhere was made into."""
     from edge.errors import BadInputError
     from trainer.progress import Reporter
@@ -94,7 +95,7 @@ def _bring(model: Path, out: Path, said: dict[str, str | Path | None]) -> Path:
     wanted = Wanted(
         _recipe(said), None if scale is None else str(scale), str(said["mean"] or 0), str(said["std"] or 1)
     )
-    made = bring(model, Path(said["data"]), wanted, int(str(said["seed"] or 0)), Reporter())
+    made = bring(model, Path(said["data"]), wanted, target, int(str(said["seed"] or 0)), Reporter())
     run = out / f"{model.stem}-run"
     try:
         run.mkdir(parents=True, exist_ok=True)

@@ -41,6 +41,7 @@ def bill_of_materials(manifest: Manifest, members: Mapping[str, bytes]) -> bytes
                 "version": manifest.version,
                 "description": manifest.intended_use.statement,
                 "hashes": [{"alg": "SHA-256", "content": model_hash}],
+                **_pedigree(manifest),
                 "modelCard": _model_card(manifest),
                 "components": [
                     {
@@ -67,6 +68,28 @@ def bill_of_materials(manifest: Manifest, members: Mapping[str, bytes]) -> bytes
     return json.dumps(bill, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
+def _pedigree(manifest: Manifest) -> dict[str, Any]:
+    """What a model that was trained elsewhere was made of."""
+    source = manifest.provenance.source
+    if source is None:
+        return {}
+    ancestor = {
+        "type": "machine-learning-model",
+        "name": f"{manifest.name} ({source.format})",
+        "hashes": [{"alg": "SHA-256", "content": source.sha256}],
+    }
+    return {"pedigree": {"ancestors": [ancestor], "notes": " ".join(source.notes)}}
+
+
+def _datasets(manifest: Manifest) -> list[dict[str, Any]]:
+    known = manifest.provenance.training_data
+    if known is None:
+        return []
+    digest = hashlib.sha256(known.hashes.encode()).hexdigest()
+    said = [{"name": "images", "value": str(known.count)}, {"name": "fingerprint-sha256", "value": digest}]
+    return [{"type": "dataset", "name": "images that trained and tuned", "contents": {"properties": said}}]
+
+
 def _model_card(manifest: Manifest) -> dict[str, Any]:
     size = manifest.input
     figures = manifest.metrics.get("int8")
@@ -79,6 +102,7 @@ def _model_card(manifest: Manifest) -> dict[str, Any]:
         "modelParameters": {
             "approach": {"type": "supervised"},
             "task": manifest.task,
+            "datasets": _datasets(manifest),
             "inputs": [{"format": f"{size.dtype} [1, {size.height}, {size.width}, {size.channels}]"}],
             "outputs": [{"format": f"{one.name} {one.dtype} {list(one.shape)}"} for one in manifest.outputs],
         },

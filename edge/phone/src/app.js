@@ -17,6 +17,7 @@ import { withheld } from "./withheld.js";
 
 const LISTED = 100; // results in the strip
 const UNSET = { site: "local", device: "phone", broker: "", username: "", password: "", receipts: false };
+const REPLACED_MS = 3000; // within which a page that is left has gone
 const TIMES = 100; // of which the median is told
 
 const counters = { frames: 0, findings: 0, lastFrame: null, inferenceMs: null };
@@ -63,13 +64,16 @@ async function startModel() {
   return showReady();
 }
 
-/* The second window of the same phone would take the first one's place at the broker, and the other way round. */
+/* A second window would take the first one's place at the broker, and the other way round. A page that is being
+   loaded again waits for the one that it replaces. */
 function alone() {
   return new Promise((resolve) => {
-    navigator.locks.request("scanwright", { ifAvailable: true }, (lock) => {
-      resolve(lock !== null);
-      return lock && new Promise(() => {}); // held as long as the page is there
-    });
+    const held = () => {
+      resolve(true);
+      return new Promise(() => {}); // as long as the page is there
+    };
+    const options = { signal: AbortSignal.timeout(REPLACED_MS) };
+    navigator.locks.request("scanwright", options, held).catch(() => resolve(false));
   });
 }
 
@@ -161,6 +165,7 @@ async function judge(frame) {
   counters.frames += 1;
   counters.lastFrame = new Date().toISOString();
   if (!covers(model.manifest.intended_use, frame.header)) return keep(frame, withheld("not_covered"), begun);
+  if (frame.reason) return keep(frame, withheld(frame.reason), begun);
   const outcome = await model.judge(frame.image);
   if ("infer" in outcome.elapsed_ms) {
     inferenceTimes.push(outcome.elapsed_ms.infer);
@@ -172,13 +177,13 @@ async function judge(frame) {
 
 /* Keep a result, and what is to be told of it; one that cannot be kept is shown, and that it is not. */
 async function keep(frame, outcome, begun) {
-  const { cam, region, ...said } = outcome;
+  const { cam, mask, region, ...said } = outcome;
   said.elapsed_ms = { ...said.elapsed_ms, total: performance.now() - begun };
   const told = await finding({ app, settings, identity, frame, outcome: said });
   const { image } = frame;
   const seen = region ?? (image && seenRegion(model.manifest.steps, image.height, image.width));
   const picture = image ? await toJpeg(image, seen) : null;
-  const result = { id: told.id, finding: told, picture, cam, region: seen };
+  const result = { id: told.id, finding: told, picture, cam, mask, region: seen };
   const message = settings.broker ? { id: told.id, at: Date.now(), payload: told } : null;
   try {
     if (!(await store.add(result, message))) return await store.byId(told.id);
@@ -251,8 +256,11 @@ async function useCamera() {
   const study = `live:${crypto.randomUUID()}`;
   view.showActions([{ id: "close", text: t("phone.close"), run: showReady }]);
   try {
-    stream = await openCamera(video);
+    const opened = await openCamera(video);
+    if (!video.isConnected) return opened.getTracks().forEach((track) => track.stop()); // left meanwhile
+    stream = opened;
   } catch (error) {
+    if (!video.isConnected) return undefined;
     const denied = ["NotAllowedError", "SecurityError"].includes(error.name);
     const key = denied ? "phone.camera_denied" : error.name === "NotFoundError" ? "phone.no_camera" : "phone.camera_busy";
     view.showNotice("camera-failed", t(key), t(`${key}_do`));

@@ -7,6 +7,7 @@ import { topics } from "./messages.js";
 
 const WINDOW = 20;
 const NO_SUBSCRIBER = 0x10;
+const LARGEST_IN = 256 * 1024; // bytes of a message that is taken
 const RETRY_MS = [500, 30000]; // first and longest wait between attempts to connect
 const REFUSED_MS = [1000, 60000]; // and after a message was not taken
 const RECEIPT_MS = 60000; // how long a receipt is waited for before all is sent again
@@ -53,6 +54,7 @@ export class Connection {
       protocolVersion: 5,
       clientId: `scanwright-${site}-${device}`,
       clean: true,
+      properties: { maximumPacketSize: LARGEST_IN },
       keepalive: 30,
       connectTimeout: 10000,
       reconnectPeriod: 0,
@@ -129,7 +131,7 @@ export class Connection {
     if (this._inFlight.has(id)) return;
     this._inFlight.add(id);
     const text = JSON.stringify(seq > this._late ? payload : { ...payload, backfill: true });
-    client.publish(this._topics.finding, text, { qos: 1 }, async (error, packet) => {
+    client.publish(topics(payload).finding, text, { qos: 1 }, async (error, packet) => {
       if (client !== this._client) return;
       this._inFlight.delete(id);
       if (error || this._wasUntaken(packet?.messageId)) {

@@ -1,6 +1,6 @@
 // From a prediction to a decision: the rules of edge/inference/decision.py and ood.py.
 
-/** Calibrated probabilities of logits: softmax, or sigmoid where several may hold, of logits / temperature. */
+/** Calibrated probabilities of logits: softmax of logits / temperature, or sigmoid where several may hold at once. */
 export function probabilities(logits, manifest) {
   const scaled = Array.from(logits, (value) => value / manifest.decision.temperature);
   if (manifest.task !== "single-label") return scaled.map((value) => 0.5 * (1 + Math.tanh(value / 2)));
@@ -10,13 +10,21 @@ export function probabilities(logits, manifest) {
   return powers.map((value) => value / sum);
 }
 
-/** Mahalanobis distance of an embedding[D]: ||(embedding - mean) @ whitening||, whitening row by row [D, k]. */
-export function oodScore(embedding, { mean, whitening }) {
+/** The larger of the distances of embedding and layout, of those that the gate has. */
+export function oodScore({ embedding, layout }, { mean, whitening, layout_mean = [], layout_whitening = [] }) {
+  const scores = [];
+  if (mean.length) scores.push(distance(embedding, mean, whitening));
+  if (layout_mean.length) scores.push(distance(layout, layout_mean, layout_whitening));
+  return Math.max(...scores); // a score that is no number stays one
+}
+
+/* Mahalanobis distance: ||(found - mean) @ whitening||, whitening row by row [D, k]. */
+function distance(found, mean, whitening) {
   const directions = whitening.length / mean.length;
   const projected = new Float64Array(directions);
   for (let d = 0; d < mean.length; d++) {
-    const distance = embedding[d] - mean[d];
-    for (let k = 0; k < directions; k++) projected[k] += distance * whitening[d * directions + k];
+    const offset = found[d] - mean[d];
+    for (let k = 0; k < directions; k++) projected[k] += offset * whitening[d * directions + k];
   }
   return Math.sqrt(projected.reduce((sum, value) => sum + value * value, 0));
 }
@@ -24,7 +32,7 @@ export function oodScore(embedding, { mean, whitening }) {
 /**
  * Decide, or say why not: image quality first, then out of distribution, then uncertain.
  *
- * `said` is {logits, embedding, reasons}: reasons are those of the quality gates. With any reason the decision
+ * `said` is {logits, embedding, layout, reasons}: reasons are those of the quality gates. With any reason the decision
  * is "no_result", and label, probability and probabilities are empty.
  */
 export function decide(said, manifest, ood) {
@@ -34,7 +42,7 @@ export function decide(said, manifest, ood) {
     Object.entries(decision.thresholds).map(([label, limit]) => [label, limit.value]),
   );
   const limit = decision.ood ? decision.ood.limit : null;
-  const score = decision.ood ? oodScore(said.embedding, ood) : null;
+  const score = decision.ood ? oodScore(said, ood) : null;
   const reasons = [...said.reasons];
   // "not <=": a score that is no number is out of distribution, too.
   if (limit !== null && !(score <= limit)) reasons.push("out_of_distribution");

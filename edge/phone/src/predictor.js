@@ -2,6 +2,7 @@
 
 import { decide } from "./decision.js";
 import { Engine, EngineError } from "./engine.js";
+import { layout } from "./layout.js";
 import { readNpz } from "./npz.js";
 import { check, measure } from "./quality.js";
 import { peak, seenRegion } from "./region.js";
@@ -24,7 +25,7 @@ export class Predictor {
     const predictor = new Predictor();
     predictor.manifest = manifest;
     predictor._table = quantizationTable(manifest.input);
-    predictor._ood = manifest.decision.ood ? readOod(members["ood.npz"], manifest.decision.ood.limit) : null;
+    predictor._ood = manifest.decision.ood ? readOod(members["ood.npz"], manifest.decision.ood) : null;
     predictor._engine = await Engine.create(script, members["model.tflite"]);
     predictor._checkShapes();
     predictor.golden_difference = predictor._replay(readNpz(members["golden.npz"]));
@@ -63,6 +64,7 @@ export class Predictor {
     }
     lap();
     const said = this._dequantized(raw);
+    if (this._ood?.layout_side) said.layout = layout(modelImage, this._ood.layout_side);
     const reasons = check(quality, this.manifest.quality);
     const { ood_score, ood_limit, ...outcome } = decide({ ...said, reasons }, this.manifest, this._ood);
     const region = seenRegion(this.manifest.steps, image.height, image.width);
@@ -70,8 +72,9 @@ export class Predictor {
     lap();
     const [prepare, measured, infer, decided] = times.slice(1).map((time, i) => time - times[i]);
     const evidence = { ood_score, ood_limit, quality, peak: cam && peak(cam, region) };
-    if (said.mask && outcome.decision !== "no_result") evidence.area = this._areas(said.mask);
-    return { ...outcome, evidence, cam, region, elapsed_ms: { prepare, quality: measured, infer, decide: decided } };
+    const mask = said.mask && outcome.decision !== "no_result" ? this._classes(said.mask) : null;
+    if (mask) evidence.area = this._areas(mask);
+    return { ...outcome, evidence, cam, mask, region, elapsed_ms: { prepare, quality: measured, infer, decide: decided } };
   }
 
   _checkShapes() {
@@ -119,15 +122,20 @@ export class Predictor {
     return { height, width, values: cam.filter((_, i) => i % classes === at) };
   }
 
-  _areas(mask) {
-    const { labels } = this.manifest;
-    const counts = new Array(labels.length).fill(0);
-    for (let i = 0; i < mask.length; i += labels.length) {
-      const pixel = mask.subarray(i, i + labels.length);
-      counts[pixel.indexOf(Math.max(...pixel))]++;
-    }
-    const total = mask.length / labels.length;
-    return Object.fromEntries(labels.map((label, i) => [label, counts[i] / total]));
+  /* The class of each place of the mask. */
+  _classes(mask) {
+    const [, height, width, count] = this.manifest.outputs.find(({ name }) => name === "mask").shape;
+    const values = Uint8Array.from({ length: height * width }, (_, i) => {
+      const place = mask.subarray(i * count, (i + 1) * count);
+      return place.indexOf(Math.max(...place));
+    });
+    return { height, width, values };
+  }
+
+  _areas({ values }) {
+    const counts = new Array(this.manifest.labels.length).fill(0);
+    for (const value of values) counts[value]++;
+    return Object.fromEntries(this.manifest.labels.map((label, i) => [label, counts[i] / values.length]));
   }
 }
 
@@ -148,18 +156,28 @@ function halfToEven(value) {
   return down % 2 ? down + 1 : down;
 }
 
-function readOod(bytes, limit) {
+function readOod(bytes, said) {
   const arrays = bytes ? readNpz(bytes) : {};
-  const { mean, whitening } = arrays;
-  const fits = mean?.values instanceof Float32Array && whitening?.values instanceof Float32Array;
-  const finite = fits && mean.values.every(Number.isFinite) && whitening.values.every(Number.isFinite);
-  if (!finite || mean.shape.length !== 1 || whitening.shape.length !== 2 || whitening.shape[0] !== mean.shape[0]) {
+  const { mean, whitening, limit, layout_mean = NOTHING, layout_whitening = NOTHING } = arrays;
+  const side = Math.sqrt(layout_mean.shape[0]);
+  if (!isGaussian(mean, whitening) || !isGaussian(layout_mean, layout_whitening)) {
     throw new BundleError("ood.npz: needs finite float32 mean [D] and whitening [D, k]");
   }
-  if (!(Math.abs(arrays.limit?.values[0] - limit) <= 1e-6 * limit)) {
+  // "not <=": a limit that is no number is another one.
+  if (!(Math.abs(limit?.values[0] - said.limit) <= 1e-6 * said.limit) || side !== (said.layout ?? 0)) {
     throw new BundleError("ood.npz and the manifest have different limits");
   }
-  return { mean: mean.values, whitening: whitening.values };
+  const values = Object.entries({ mean, whitening, layout_mean, layout_whitening });
+  return { ...Object.fromEntries(values.map(([name, array]) => [name, array.values])), layout_side: side };
+}
+
+const NOTHING = { shape: [0, 0], values: new Float32Array(0) };
+
+function isGaussian(mean, whitening) {
+  const floats = [mean, whitening].every((array) => array?.values instanceof Float32Array);
+  if (!floats || ![mean, whitening].every((array) => array.values.every(Number.isFinite))) return false;
+  const fits = mean.shape.length === 1 && whitening.shape.length === 2 && whitening.shape[0] === mean.shape[0];
+  return fits || mean === NOTHING;
 }
 
 function same(name, found, said) {

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -7,6 +8,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -14,10 +17,13 @@ import pytest
 from edge.agent import outbox, store
 from edge.agent.audit import Audit
 from edge.agent.clock import Clock
+from edge.agent.config import OutboxConfig
 from edge.agent.database import Database
-from edge.agent.outbox import Outbox
+from edge.agent.outbox import Kind, Outbox
+from edge.agent.recorder import Recorder
 from edge.agent.store import Store
 from edge.errors import ScanwrightError
+from edge.mqtt.topics import Topics
 
 
 @pytest.fixture
@@ -147,7 +153,7 @@ def test_numbers_of_messages_are_never_used_again(database):
     assert waiting.last() > first
 
 
-def test_findings_are_never_dropped_but_old_events_are(database, monkeypatch):
+def test_findings_are_never_dropped_but_old_events_are_and_each_is_counted(database, monkeypatch):
     monkeypatch.setattr(outbox, "_MOST", {"event": 10, "overlay": 5})
     waiting = Outbox(database)
     for number in range(30):
@@ -156,6 +162,114 @@ def test_findings_are_never_dropped_but_old_events_are(database, monkeypatch):
     waiting.put("overlay", "o", "t", b"").result()
     assert waiting.counts() == {"finding": 30, "event": 10, "overlay": 1}
     assert waiting.next(1, "event")[0].id == "e20"
+    assert waiting.dropped() == 20
+
+
+def test_over_the_cap_of_bytes_the_oldest_overlays_go_then_the_oldest_events_and_never_a_finding(database):
+    waiting, caps, large = Outbox(database), OutboxConfig(megabytes=1), b"x" * 100_000
+
+    def put(kind: Kind, id_: str) -> None:
+        database.write(lambda c: outbox.add(c, kind, id_, "t", large, caps)).result()
+
+    for number in range(15):
+        put("finding", f"f{number}")
+    for number in range(8):
+        put("overlay", f"o{number}")
+    for number in range(4):
+        put("event", f"e{number}")
+    assert waiting.counts() == {"finding": 15, "event": 4, "overlay": 6}
+    assert [message.id for message in waiting.next(9, "overlay")] == [f"o{n}" for n in range(2, 8)]
+    for number in range(4, 12):
+        put("event", f"e{number}")
+    assert waiting.counts() == {"finding": 15, "event": 10, "overlay": 0}
+    assert waiting.next(1, "event")[0].id == "e2"
+    assert waiting.dropped() == 8 + 2
+
+
+def test_what_waits_too_long_is_dropped_below_findings(database):
+    waiting = Outbox(database)
+    for kind in ("finding", "event", "overlay"):
+        waiting.put(kind, kind, "t", b"")
+    database.write(lambda c: c.execute("UPDATE outbox SET created = created - 86400 * 3").rowcount)
+    waiting.put("event", "new", "t", b"")
+    database.write(lambda c: outbox.drop_old(c, OutboxConfig(days=2))).result()
+    assert waiting.counts() == {"finding": 1, "event": 1, "overlay": 0} and waiting.dropped() == 2
+
+
+def test_drops_are_told_once_with_their_number(database):
+    recorder = Recorder(database, Topics("clinic", "cart"), Clock(), OutboxConfig(days=2))
+    waiting = Outbox(database)
+    for number in range(3):
+        waiting.put("overlay", str(number), "t", b"")
+    database.write(lambda c: c.execute("UPDATE outbox SET created = created - 86400 * 3").rowcount)
+    for _ in range(3):
+        recorder.trim(by_age=True)
+    recorder.settle(everything=True)
+    (event,) = [json.loads(message.payload) for message in waiting.next(9, "event")]
+    assert (event["code"], event["data"]) == ("messages_dropped", {"overlay": 3})
+
+
+def test_what_is_set_aside_waits_apart_until_it_fits(database):
+    waiting = Outbox(database)
+    for id_, size in (("a", 10), ("b", 3000), ("c", 9000)):
+        waiting.put("finding", id_, "t", b"x" * size)
+    for id_, largest in (("b", 2000), ("c", 0)):
+        assert database.write(lambda c, i=id_, n=largest: outbox.set_aside(c, i, n)).result()
+    assert [message.id for message in waiting.next(9, "finding")] == ["a"]
+    assert waiting.counts()["finding"] == 1 and waiting.aside()["finding"] == 2
+    assert Store(database).waiting() == 1
+    assert waiting.bring_back(2000, everything=False).result() == 0
+    assert waiting.bring_back(5000, everything=False).result() == 1
+    assert waiting.bring_back(0, everything=True).result() == 1
+    assert waiting.counts()["finding"] == 3
+
+
+def test_an_event_that_is_too_large_is_set_aside_without_another(database):
+    recorder, waiting = Recorder(database, Topics("clinic", "cart"), Clock()), Outbox(database)
+    waiting.put("event", "e", "t", b"")
+    waiting.put("overlay", "o", "t", b"")
+    recorder.set_aside("event", "e", 9000, 5000)
+    recorder.set_aside("overlay", "o", 9000, 5000)
+    recorder.set_aside("overlay", "o", 9000, 5000)
+    recorder.settle(everything=True)
+    assert [json.loads(m.payload)["code"] for m in waiting.next(9, "event")] == ["message_set_aside"]
+
+
+def test_the_file_shrinks_again_after_a_drain(database):
+    waiting = Outbox(database)
+    ids = [str(number) for number in range(3000)]
+    for id_ in ids:
+        written = waiting.put("finding", id_, "t", b"x" * 5000)
+    written.result()
+    database.write(lambda c: None).result()
+    waiting.done(ids).result()
+    for _ in range(10):
+        database.shrink().result()
+    database.read("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert database.path.stat().st_size < 6_000_000, "it had been 17 MB"
+
+
+def test_each_older_schema_is_brought_up_with_what_waits(tmp_path):
+    scripts = sorted((files("edge.agent") / "migrations").iterdir(), key=lambda script: script.name)
+    for version in range(1, len(scripts)):
+        path = tmp_path / f"{version}.db"
+        with closing(sqlite3.connect(path)) as old:
+            for script in scripts[:version]:
+                old.executescript(script.read_text("utf-8"))
+            old.execute(f"PRAGMA user_version = {version}")
+            old.execute(
+                "INSERT INTO outbox (id, kind, priority, topic, payload, created)"
+                " VALUES ('a', 'finding', 0, 't', x'616263', 1)"
+            )
+            old.execute("INSERT INTO finding (id, created, payload) VALUES ('a', 1, '{}')")
+            old.commit()
+        database = Database(path)
+        assert database.read("PRAGMA user_version") == [(len(scripts),)]
+        assert database.read("PRAGMA auto_vacuum") == [(2,)]
+        assert [message.payload for message in Outbox(database).next(5, "finding")] == [b"abc"]
+        assert Store(database).sequence() == 1
+        assert Outbox(database).put("finding", "b", "t", b"").result()
+        database.close()
 
 
 def test_the_oldest_waiting_message_gives_the_age(database):

@@ -57,11 +57,24 @@ def health(**changes: object) -> Health:
     return Health.model_validate({"stamp": stamp} | counts | measures | changes)
 
 
+KNOWN = {
+    "backlog_oldest_s": 12,
+    "last_frame": "2026-11-02T00:00:01Z",
+    "last_result": "2026-11-02T00:00:01Z",
+    "inference_ms": 2.5,
+    "temperature_celsius": 61,
+    "disk_days": 10,
+    "storage_wear_percent": 30,
+    "certificate_days": 2,
+    "metered_bytes": 5000,
+    "throttling": ["under_voltage"],
+    "refusing": True,
+}
+
+
 def test_every_figure_is_there_in_base_units_and_the_unknown_is_left_out(tmp_path):
     config = make_config(tmp_path)
-    full = health(
-        backlog_oldest_s=12, last_frame="2026-11-02T00:00:01Z", inference_ms=2.5, temperature_celsius=61
-    )
+    full = health(**KNOWN)
     found = parsed(metrics.exposition(full, True, config, [BUNDLE]))
     device = {"site": "north-clinic", "device": "cart-7"}
     assert found["scanwright_frames_total"] == [(device, 3)]
@@ -70,6 +83,9 @@ def test_every_figure_is_there_in_base_units_and_the_unknown_is_left_out(tmp_pat
     assert found["scanwright_temperature_celsius"] == [(device, 61)]
     assert found["scanwright_last_frame_timestamp_seconds"] == [(device, 1793577601)]
     assert found["scanwright_broker_connected"] == [(device, 1)]
+    assert found["scanwright_certificate_seconds"] == [(device, 2 * 86400)]
+    assert found["scanwright_storage_wear_ratio"] == [(device, 0.3)]
+    assert found["scanwright_throttled"] == found["scanwright_refusing_images"] == [(device, 1)]
     ((bundle, one),) = found["scanwright_bundle_info"]
     assert (bundle["bundle"], bundle["signed"], one) == ("chest-phantom", "false", 1)
     without = parsed(metrics.exposition(health(), False, config, [BUNDLE]))
@@ -78,14 +94,17 @@ def test_every_figure_is_there_in_base_units_and_the_unknown_is_left_out(tmp_pat
         "scanwright_last_frame_timestamp_seconds",
         "scanwright_inference_seconds",
         "scanwright_temperature_celsius",
+        "scanwright_last_result_timestamp_seconds",
+        "scanwright_disk_full_in_seconds",
+        "scanwright_storage_wear_ratio",
+        "scanwright_certificate_seconds",
+        "scanwright_metered_bytes",
     }
     assert without["scanwright_broker_connected"] == [(device, 0)]
 
 
 def test_every_figure_is_documented(tmp_path):
-    full = health(
-        backlog_oldest_s=12, last_frame="2026-11-02T00:00:01Z", inference_ms=2.5, temperature_celsius=61
-    )
+    full = health(**KNOWN)
     found = parsed(metrics.exposition(full, True, make_config(tmp_path), [BUNDLE]))
     page = (ROOT / "docs/reference/prometheus.md").read_text(encoding="utf-8")
     assert set(re.findall(r"`(scanwright_\w+)`", page)) == set(found)

@@ -28,12 +28,14 @@ class Served:
     def __init__(self, folder: Path, **changes: object) -> None:
         self.filled = Filled(folder)
         self.connected = False
+        self.trouble: str | None = None
         self.server = ScreenServer(
             self.filled.store,
             make_config(folder, **changes),
             ScreenConfig(port=0),
             [BUNDLE],
             lambda: self.connected,
+            trouble=lambda: self.trouble,
         )
         self.server.start()
         self.port = int(self.server.url.rsplit(":", 1)[1].strip("/"))
@@ -121,6 +123,20 @@ def test_a_model_without_an_out_of_distribution_gate_is_named_as_such(served: Se
     assert load_texts("en")["model.no_gate"] in served.text()
 
 
+@pytest.mark.parametrize(("trouble", "words"), [("disk", "No new images"), ("metered", "data allowance")])
+def test_a_full_disk_and_a_spent_link_are_told(served: Served, trouble: str, words: str) -> None:
+    assert words not in served.text()
+    served.trouble = trouble
+    assert words in served.text()
+
+
+def test_the_site_policy_of_a_finding_is_named(served: Served) -> None:
+    served.filled.put("positive", "effusion")
+    assert "Site policy" not in served.text()
+    served.filled.put("positive", "effusion", policy="night-2026")
+    assert "Site policy" in served.text() and "night-2026" in served.text()
+
+
 def test_a_label_is_text_and_never_markup(served: Served) -> None:
     served.filled.put("positive", "<script>alert(1)</script>")
     page = served.text()
@@ -196,11 +212,13 @@ def test_a_new_finding_and_a_lost_broker_are_pushed(served: Served) -> None:
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
 
-    assert state() == {"sequence": 0, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 0, "connected": False, "waiting": 0, "trouble": None}
     served.filled.put("negative", "normal")
-    assert state() == {"sequence": 1, "connected": False, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": False, "waiting": 0, "trouble": None}
     served.connected = True
-    assert state() == {"sequence": 1, "connected": True, "waiting": 0}
+    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": None}
+    served.trouble = "disk"
+    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": "disk"}
 
 
 def test_it_stops_soon_while_a_page_listens(served: Served) -> None:

@@ -11,7 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from pydicom import Dataset
 from pydicom.data import get_testdata_file
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
 from edge.agent import logs
 from edge.agent.clock import Clock
@@ -31,11 +34,15 @@ from edge.agent.vault import Vault, VaultError
 from edge.bundle.manifest import IntendedUse
 from edge.bundle.reasons import Reason
 from edge.errors import ScanwrightError
+from edge.imaging import quality
+from edge.imaging.decode import decode_file
 from edge.imaging.frame import Frame, Header
 from edge.inference.engine import EngineError
+from edge.inference.ood import OodModel
 from edge.mqtt.payloads import Finding
 from edge.mqtt.topics import Topics
 from edge.sources.base import Failure
+from tests.edge.imaging.test_screen_capture import ultrasound_screen
 
 USE = IntendedUse(
     statement="x", modality=("US",), body_part=("BREAST",), view=("AP",), min_age_years=18, max_age_years=90
@@ -111,6 +118,38 @@ def test_overlays_leave_the_cart_only_where_configured_and_without_the_picture(t
     dark = Frame(np.where(picture("lesion", 3) > 150, 255, 0).astype(np.uint8), "d", "s", "drop")
     heat = reporter(tmp_path, "always").judged(model, dark)[0]
     assert heat.heat != heat.image
+
+
+def test_text_burned_into_a_screen_is_in_no_picture(tmp_path, model, monkeypatch):
+    """A machine's screen with names on it: what is kept, shown and sent to an archive has the scan alone."""
+    screen, _ = ultrasound_screen(3)
+    screen = np.minimum(screen, 240)
+    cv2.putText(screen, "DOE^JANE 4711", (12, 24), 0, 0.6, 255, 2)
+    cv2.putText(screen, "1960-01-01", (8, 90), 0, 0.5, 255, 2)
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID, dataset.SOPInstanceUID = UltrasoundImageStorage, "1.2.3"
+    dataset.StudyInstanceUID, dataset.Modality, dataset.BurnedInAnnotation = "1.2.4", "US", "YES"
+    dataset.Rows, dataset.Columns = screen.shape
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8
+    dataset.HighBit, dataset.PixelRepresentation = 7, 0
+    dataset.WindowCenter, dataset.WindowWidth = 128, 256
+    dataset.PixelData = screen.tobytes()
+    dataset.save_as(tmp_path / "us.dcm", enforce_file_format=True)
+    (cut,) = decode_file(tmp_path / "us.dcm", "drop")
+    monkeypatch.setattr(quality, "check", lambda *_: ())  # whatever is said of it: the pictures are looked at
+    monkeypatch.setattr(OodModel, "score", lambda *_: 0.0)
+    report, _ = reporter(tmp_path, "always").judged(model, cut)
+    image, overlay = (
+        cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_UNCHANGED)
+        for picture in (report.image, report.overlay)
+    )
+    assert 50 < image.max() <= 241, "text is left"
+    assert image.shape[0] < screen.shape[0] * 0.9 and image.shape[1] < screen.shape[1] * 0.75
+    cold = report.region.spread(report.cam, *image.shape) <= 0
+    np.testing.assert_array_equal(overlay[cold], np.dstack([image] * 3)[cold])
 
 
 def test_a_refused_picture_has_reasons_and_no_numbers(tmp_path, model, picture):
@@ -241,7 +280,7 @@ def run_until(agent: Agent, findings: int) -> list[dict]:
     found: list[dict] = []
 
     def look() -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline and agent.store.sequence() < findings:
             time.sleep(0.02)
         time.sleep(0.1)

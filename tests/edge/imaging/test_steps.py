@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from step_reference import VECTORS, reference, text, unpack
 
 from edge.bundle.steps import Crop, Denoise, Grayscale, Invert, Normalize, Pad, Resize, Rgb, Step
+from edge.imaging import steps as computing
 from edge.imaging.frame import Pixels
 from edge.imaging.steps import apply_steps
 
@@ -128,3 +129,15 @@ def test_the_published_vectors_are_those_of_the_definition() -> None:
 def test_steps_pass_the_published_vectors(vector: dict[str, Any]) -> None:
     steps = TypeAdapter(list[Step]).validate_python(vector["steps"])
     np.testing.assert_array_equal(apply_steps(unpack(vector["input"]), steps), unpack(vector["output"]))
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (480, 640, 3), (600, 800), (96, 128), (64, 48, 3), (21, 7)])
+@pytest.mark.parametrize("side", [28, 96, 224])
+def test_both_ways_to_resize_by_area_agree(
+    shape: tuple[int, ...], side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(side).integers(0, 256, shape, np.uint8)
+    pixels.flat[: pixels.size // 3] = 255  # the largest sums
+    quick = apply_steps(pixels, [Resize(height=side, width=side)])
+    monkeypatch.setattr(computing, "_PERIOD", 0)
+    np.testing.assert_array_equal(quick, apply_steps(pixels, [Resize(height=side, width=side)]))

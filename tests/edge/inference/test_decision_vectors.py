@@ -10,7 +10,7 @@ from decision_vectors import VECTORS, text
 PUBLISHED, COMPUTED = json.loads(VECTORS.read_text(encoding="utf-8")), json.loads(text())
 
 
-@pytest.mark.parametrize("part", ["quality", "decisions", "regions", "ids", "coverage"])
+@pytest.mark.parametrize("part", ["quality", "decisions", "layouts", "regions", "ids", "coverage"])
 def test_the_published_vectors_are_computed(part: str) -> None:
     assert len(PUBLISHED[part]) == len(COMPUTED[part])
     for published, computed in zip(PUBLISHED[part], COMPUTED[part], strict=True):

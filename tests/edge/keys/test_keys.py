@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
@@ -121,6 +122,43 @@ def test_a_revoked_cart_is_on_the_list_and_may_get_a_new_certificate(scanwright)
     assert scanwright("device", "SITE.yaml", "cart-1", "--dir", "keys")[0] == 0
     serial = certificate("keys/devices/cart-1/certificate.pem").serial_number
     assert crl().get_revoked_certificate_by_serial_number(serial) is None
+
+
+def test_a_revocation_goes_to_the_broker_by_stick(scanwright, tmp_path):
+    scanwright("init", "SITE.yaml", "--out", "keys")
+    scanwright("device", "SITE.yaml", "cart-1", "--dir", "keys")
+    shutil.copytree("keys/broker", "broker")
+    assert scanwright("revoke", "cart-1", "--dir", "keys", "--stick", "nowhere")[0] == 2
+    assert len(crl()) == 0, "a stick that is not there revokes nothing by halves"
+    Path("stick").mkdir()
+    code, out, _ = scanwright("revoke", "cart-1", "--dir", "keys", "--stick", "stick")
+    assert code == 0 and "keys accept clinic-crl.pem" in out
+    code, out, _ = scanwright("accept", "stick/clinic-crl.pem", "--broker", "broker")
+    assert code == 0 and "1 certificate revoked; now restart mosquitto" in out
+    assert Path("broker/crl.pem").read_bytes() == Path("keys/crl.pem").read_bytes()
+    assert "already" in scanwright("accept", "stick/clinic-crl.pem", "--broker", "broker")[1]
+
+
+def test_a_carried_list_that_is_older_foreign_or_damaged_is_not_taken(scanwright):
+    scanwright("init", "SITE.yaml", "--out", "keys")
+    scanwright("init", "SITE.yaml", "--out", "other")
+    older = Path("keys/crl.pem").read_bytes()
+    scanwright("device", "SITE.yaml", "cart-1", "--dir", "keys")
+    scanwright("revoke", "cart-1", "--dir", "keys")
+    shutil.copytree("keys/broker", "broker")
+    kept = Path("broker/crl.pem").read_bytes()
+    damaged = kept.replace(b"A", b"B", 5)
+    for carried, words in (
+        (older, "an older list would let carts in again"),
+        (Path("other/crl.pem").read_bytes(), "not signed by this site's authority"),
+        (damaged, "list.pem"),
+        (b"", "no revocation list"),
+    ):
+        Path("list.pem").write_bytes(carried)
+        code, _, err = scanwright("accept", "list.pem", "--broker", "broker")
+        assert code == 2 and words in err and err.count("\n") == 1
+    assert Path("broker/crl.pem").read_bytes() == kept
+    assert scanwright("accept", "missing.pem", "--broker", "broker")[0] == 2
 
 
 def test_show_lists_holders_their_end_and_what_was_revoked(scanwright):

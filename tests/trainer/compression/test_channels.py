@@ -91,7 +91,7 @@ def test_what_says_nothing_has_no_importance_and_goes_first() -> None:
     scores = importance(model, images(), "single-label", 0)
     own = next(score for score in scores if len(score) == 64)
     assert (own[quiet] == 0).all() and (own > 0).sum() > 16
-    kept = narrow(model, 0.5, scores).get_layer("down1_norm").gamma
+    kept = np.asarray(narrow(model, 0.5, scores).get_layer("down1_norm").gamma)
     assert len(kept) == 32 and np.isin(np.asarray(norms[0].gamma)[own > 0], kept).all()
 
 

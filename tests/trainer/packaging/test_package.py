@@ -103,6 +103,19 @@ def test_int8_that_is_worse_than_float_is_refused_with_both_figures(run, tmp_pat
     package(run, "raspberry-pi-5", tmp_path / "out")
 
 
+def test_what_the_training_found_decides_and_is_named(run, tmp_path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    lost = {"before": 0.95, "after": 0.94, "low": -0.01, "high": 0.03, "certainty": 0.8}
+    metrics["drops"] = {"int8": {"metric": "auroc", "n": 40, "overall": lost}}
+    metrics["layers"] = [{"layer": "stem", "operator": "CONV_2D", "added": 0.31, "error": 0.31}]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    package(run, "raspberry-pi-5", tmp_path / "chance")
+    lost["certainty"] = 0.99
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ScanwrightError, match=r"most in: stem \(CONV_2D, error 31% of its signal\)"):
+        package(run, "raspberry-pi-5", tmp_path / "out")
+
+
 def test_nothing_measured_is_nothing_shown(run, tmp_path) -> None:
     change_metrics(run, "int8", auroc=None)
     with pytest.raises(ScanwrightError, match="undefined"):
@@ -186,6 +199,23 @@ def test_the_bill_of_materials_lists_model_members_and_tools(run, tmp_path) -> N
     listed = {c["name"]: c["hashes"][0]["content"] for c in model["components"]}
     assert listed == {k: v for k, v in bundle.manifest.members.items() if k != "sbom.cdx.json"}
     assert [(c["name"], c["version"]) for c in bill["components"]] == [("tensorflow", "2.21.0")]
+
+
+def test_the_bill_of_materials_fits_the_published_schema(run, tmp_path) -> None:
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    check = JsonStrictValidator(SchemaVersion.V1_5)
+    draft = json.loads((run / "manifest.json").read_text())
+    draft["provenance"]["training_data"] = {"count": 1, "hashes": "AAAAAAAA"}
+    draft["provenance"]["source"] = {"format": "onnx", "sha256": "0" * 64, "notes": ["Softmax taken off."]}
+    for number in range(2):
+        bundle = open_bundle(package(run, "raspberry-pi-5", tmp_path / str(number)))
+        text = bundle.member("sbom.cdx.json").decode()
+        assert check.validate_str(text) is None
+        assert ("pedigree" in text) == bool(number)
+        (run / "manifest.json").write_text(json.dumps(draft))
+    assert check.validate_str(text.replace('"machine-learning-model"', '"magic"', 1)) is not None
 
 
 def test_the_command_says_what_it_wrote_and_how_to_run_it(run, tmp_path) -> None:

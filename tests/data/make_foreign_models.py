@@ -1,10 +1,10 @@
-"""Run with TensorFlow, in a process of its own: writes the tiny network in every form that people bring.
+"""Write foreign/: a tiny network in the forms that people bring, from Keras 2 and 3.
 
-Its weights are set by hand: it tells bright pictures from dark ones. Usage: foreign_models.py OUT
+Its weights are set by hand: it tells bright pictures from dark ones. Run with TensorFlow
+and tf-keras installed: python tests/data/make_foreign_models.py
 """
 
 import os
-import sys
 from pathlib import Path
 
 os.environ.pop("TF_USE_LEGACY_KERAS", None)
@@ -60,7 +60,7 @@ def pictures():
 
 
 if __name__ == "__main__":
-    out = Path(sys.argv[1])
+    out = Path(__file__).parent / "foreign"
     three, two = network(keras), network(tf_keras)
     three.save(out / "three.keras")
     three.save(out / "three.h5")
