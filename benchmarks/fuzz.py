@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import random
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -186,13 +187,14 @@ def input_number(kind: str, seed: int, number: int, whole: list[bytes]) -> bytes
     return damaged(whole, random.Random(f"{kind}:{seed}:{number}"))
 
 
-def _try_all(kind: str, seed: int, count: int, at: Any, slowest: Any, bad: Any) -> None:
+def _try_all(kind: str, seed: int, numbers: range, at: Any, slowest: Any, bad: Any) -> None:
     """In a process of its own: ``at`` is the number in hand."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # decoders complain of each
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         take, whole = target(kind, Path(folder)), seeds(kind)
-        for number in range(count):
+        for number in numbers:
             at.value = number
             data = input_number(kind, seed, number, whole)
             start = time.perf_counter()
@@ -201,32 +203,63 @@ def _try_all(kind: str, seed: int, count: int, at: Any, slowest: Any, bad: Any) 
             except BaseException as error:  # noqa: BLE001  whatever it is, it is what is looked for
                 bad.put({"kind": kind, "number": number, "error": f"{type(error).__name__}: {error}"[:300]})
             slowest.value = max(slowest.value, time.perf_counter() - start)
-        at.value = count
-        sys.stdout.flush()
+        at.value = numbers.stop
         os._exit(0)
 
 
 def in_process(kind: str, seed: int, count: int) -> dict[str, Any]:
-    """Try ``count`` inputs of a kind; a crash or a hang ends the kind and is told."""
+    """Try ``count`` inputs of a kind. What ends or hangs the process is told, and another goes on after it.
+
+    ``aborted`` are DICOM files at which gdcm, which decodes in C++, gave up by ending its process: that is
+    what the decoding worker is for, and each of them is given to it (see :func:`contained`).
+    """
     context = multiprocessing.get_context("spawn")
     at, slowest, bad = context.Value("q", -1), context.Value("d", 0.0), context.SimpleQueue()
-    process = context.Process(target=_try_all, args=(kind, seed, count, at, slowest, bad))
-    process.start()
-    last, since, found = -1, time.monotonic(), []
-    while process.is_alive():
-        process.join(0.5)
+    found: list[dict[str, Any]] = []
+    aborted: list[int] = []
+    first = 0
+    while first < count:
+        process = context.Process(target=_try_all, args=(kind, seed, range(first, count), at, slowest, bad))
+        process.start()
+        last, since, hung = -1, time.monotonic(), False
+        while process.is_alive():
+            process.join(0.5)
+            while not bad.empty():
+                found.append(bad.get())
+            if at.value != last:
+                last, since = at.value, time.monotonic()
+            elif time.monotonic() - since > 60 + LIMIT_S:  # to start takes time, too
+                hung = True
+                process.kill()
         while not bad.empty():
             found.append(bad.get())
-        if at.value != last:
-            last, since = at.value, time.monotonic()
-        elif time.monotonic() - since > 60 + LIMIT_S:  # to start takes time, too
-            process.kill()
-            found.append({"kind": kind, "number": last, "error": "hung"})
-    while not bad.empty():
-        found.append(bad.get())
-    if process.exitcode and not (found and found[-1]["error"] == "hung"):
-        found.append({"kind": kind, "number": at.value, "error": f"crashed ({process.exitcode})"})
-    return {"inputs": int(at.value), "slowest_s": round(slowest.value, 3), "bad": found}
+        if process.exitcode == -signal.SIGABRT and kind == "dicom":
+            aborted.append(at.value)
+        elif process.exitcode:
+            error = "hung" if hung else f"crashed ({process.exitcode})"
+            found.append({"kind": kind, "number": at.value, "error": error})
+        first = at.value + (process.exitcode != 0)
+    found += contained(kind, seed, aborted)
+    return {"inputs": count, "aborted": len(aborted), "slowest_s": round(slowest.value, 3), "bad": found}
+
+
+def contained(kind: str, seed: int, numbers: list[int]) -> list[dict[str, Any]]:
+    """Of inputs that end a process, those that the decoding worker does not say to be unreadable."""
+    from edge.imaging.errors import UnreadableImageError
+    from edge.imaging.worker import Decoder
+
+    bad = []
+    whole = seeds(kind)
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder, Decoder() as decoder:
+        for number in numbers:
+            path = Path(folder) / "input"
+            path.write_bytes(input_number(kind, seed, number, whole))
+            try:
+                list(decoder.frames(path, "fuzz"))
+            except UnreadableImageError:
+                continue
+            bad.append({"kind": kind, "number": number, "error": "ends a process, but not the worker"})
+    return bad
 
 
 def through_worker(seed: int, count: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from parts import Cart, Part, broker, receiver, rows, until
 
 LIFE_S = 2.0  # most that an agent lives; cold start is a good part of it
-LAST_S = 600.0  # for what waits, after the last kill
+STILL_S = 120.0  # after the last kill: without any progress for so long, what is missing is lost
 
 
 def listen(port: int, heard: Counter[str]) -> Client:
@@ -69,7 +69,13 @@ def run(folder: Path, kills: int, broker_kills: int, receiver_kills: int, seed: 
         def waiting() -> int:
             return len(rows(cart.database, "SELECT 1 FROM outbox WHERE kind = 'finding'"))
 
-        until(lambda: len(told()) >= cart.fed and waiting() == 0, LAST_S, cart, bus, monitor)
+        def settled() -> bool:
+            return len(told()) >= cart.fed and waiting() == 0
+
+        before = -1
+        while not settled() and len(told()) > before:  # as long as anything moves
+            before = len(told())
+            until(settled, STILL_S, cart, bus, monitor)
         found = told()
         result = {
             "kills": kills,

@@ -100,7 +100,7 @@ class Found(Contract):
 
     def settings(self) -> str:
         """Its settings."""
-        parts = [f"{self.channels:.0%} of the channels" if self.channels < 1 else "all channels"]
+        parts = [f"{100 * self.channels:g}% of the channels" if self.channels < 1 else "all channels"]
         if self.sparsity:
             parts.append(f"{self.sparsity:.0%} of the weights pruned")
         if self.method != "post-training":

@@ -94,7 +94,7 @@ def train(
     with _timed(seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
         models = {"float": to_float(model)}
-        if wanted.channels < 1 or wanted.sparsity:
+        if wanted.channels < 1 or (wanted.sparsity and wanted.pruning_epochs):
             models["pruned"] = to_float(final)
         models["int8"] = to_int8(final, images)
         layers = layer_errors(to_float(final), models["int8"], prepared.tune.pixels)

@@ -37,6 +37,11 @@ _TYPE_2 = (
     "AccessionNumber",
     "ReferringPhysicianName",
 )
+_LOINC = {
+    "ejection_fraction": ("10230-1", "Left Ventricular Ejection Fraction"),
+    "end_diastolic_volume": ("8821-9", "Left Ventricular End Diastolic Volume"),
+    "end_systolic_volume": ("8823-5", "Left Ventricular End Systolic Volume"),
+}
 _REPORT_SERIES, _CAPTURE_SERIES = 9201, 9202
 _STRIP = 0.06  # height of the line of text under a picture, over its longer side
 
@@ -75,8 +80,8 @@ def complete(header: Dataset) -> Dataset | None:
 def report(evidence: Sequence[Evidence], document: Document, device_uid: str) -> Dataset:
     """A Comprehensive SR by TID 1500, one measurement group for each finding.
 
-    A group holds the decision, each label's calibrated probability with the threshold it was held to, and
-    the reasons where there is no result.
+    A group holds the decision, each label's calibrated probability with the threshold it was held to, what
+    was measured, and the reasons where there is no result.
 
     Args:
         evidence: findings of one bundle in one study, one or more.
@@ -178,6 +183,16 @@ def _group(one: Evidence) -> Any:
         for kind, values in (("Probability", finding["probabilities"]), ("Threshold", finding["thresholds"]))
         for label, value in values.items()
     ]
+    measured += [
+        hd.sr.Measurement(name=_quantity(one), value=float(one["value"]), unit=_unit(one["unit"]))
+        for one in finding.get("measurements", ())
+        if one["value"] is not None
+    ]
+    decided += [
+        hd.sr.QualitativeEvaluation(_quantity(one), _coded(one["reason"], _words(one["reason"])))
+        for one in finding.get("measurements", ())
+        if one["reason"] is not None
+    ]
     return hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(
             uid=f"2.25.{int(finding['id'], 16)}", identifier=f"{finding['case_code']} {finding['id'][:8]}"
@@ -191,6 +206,22 @@ def _group(one: Evidence) -> Any:
         qualitative_evaluations=decided,
         source_images=[source],
     )
+
+
+def _quantity(measurement: Mapping[str, Any]) -> Any:
+    """What was measured: a standard code of a left ventricle's, else the bundle's label."""
+    from highdicom.sr import CodedConcept
+
+    if measurement["name"] in _LOINC:
+        value, meaning = _LOINC[measurement["name"]]
+        return CodedConcept(value, "LN", meaning)
+    return _coded_label(measurement["label"], _words(measurement["name"]))
+
+
+def _unit(code: str) -> Any:
+    from highdicom.sr import CodedConcept
+
+    return CodedConcept(code, "UCUM", code)
 
 
 def _decision(decision: str) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from queue import Empty, Full, Queue
 
 from edge.agent.config import AgentConfig
-from edge.agent.opening import open_source
+from edge.agent.inputs import open_source
 from edge.imaging.frame import Frame
 from edge.sources.base import Item, Source
 

@@ -46,9 +46,8 @@ class Intake:
         clock: Clock,
     ) -> None:
         self._models, self._store, self._identity = models, store, identity
-        self._reporter, self._recorder = reporter, recorder
-        self._telling, self._observations = telling, observations
-        self._originals, self._quarantine = originals, quarantine
+        self._reporter, self._recorder, self._observations = reporter, recorder, observations
+        self._telling, self._originals, self._quarantine = telling, originals, quarantine
         self._counters, self._clock = counters, clock
         self._failing: set[str] = set()
 

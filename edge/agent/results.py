@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,8 @@ from edge.imaging.dicom import DAMAGE
 from edge.mqtt.payloads import BundleRef
 
 __all__ = ["Results"]
+
+log = logging.getLogger(__name__)
 
 _LOOK_S = 1.0
 _BACK_OFF_S = (5.0, 300.0)
@@ -83,7 +86,11 @@ class Results:
                 wait = min(2 * wait, _BACK_OFF_S[1])
 
     def _send(self, study: str, case_code: str, closings: int) -> None:
-        documents = list(self._documents(study, closings))
+        try:
+            documents = list(self._documents(study, closings))
+        except DAMAGE as error:  # a header that no document can be made from
+            documents = []
+            log.warning("no result of a study could be made", extra={"error": type(error).__name__})
         for document in documents:
             try:
                 self._archive.store(document)
@@ -96,7 +103,7 @@ class Results:
                 said = f"the results of case {case_code} are in archive {self._archive.title}"
                 self._tell("info", "results_sent", said, study, len(documents))
             elif self._cases.of(study):
-                said = f"the results of case {case_code} cannot be sent: its images are no longer here"
+                said = f"the results of case {case_code} cannot be sent: its images are not here, or unfit"
                 self._tell("warning", "results_not_sent", said, study, 0)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -112,18 +119,18 @@ class Results:
         headers = list(self._headers(study))
         for bundle in self._bundles:
             found = [pair for header in headers if (pair := self._best(bundle, header))]
-            evidence = [Evidence(stored.finding, header) for stored, header in found]
+            evidence = [one for _, one in found]
             if evidence and "report" in self._kinds:
                 yield report(
                     evidence, self._document(study, bundle, "report", closings), self._uid("device", "")
                 )
             positive = [pair for pair in found if pair[0].finding["decision"] == "positive"]
             if positive and "capture" in self._kinds:
-                best, header = max(positive, key=lambda pair: _rank(pair[0]))
+                best, one = max(positive, key=lambda pair: _rank(pair[0]))
                 if best.overlay:
                     pixels = cv2.imdecode(np.frombuffer(best.overlay, np.uint8), cv2.IMREAD_COLOR_RGB)
                     document = self._document(study, bundle, "capture", closings)
-                    yield capture(Evidence(best.finding, header), np.asarray(pixels, np.uint8), document)
+                    yield capture(one, np.asarray(pixels, np.uint8), document)
 
     def _headers(self, study: str) -> Iterator[Dataset]:
         """Of the study's originals, one of each instance."""
@@ -138,13 +145,19 @@ class Results:
                 seen.add(header.SOPInstanceUID)
                 yield header
 
-    def _best(self, bundle: BundleRef, header: Dataset) -> tuple[StoredFinding, Dataset] | None:
-        """What a bundle found in an image: of several frames the most probable."""
+    def _best(self, bundle: BundleRef, header: Dataset) -> tuple[StoredFinding, Evidence] | None:
+        """What a bundle found in an image: of several frames the most probable, and what all came to."""
         frames = range(int(header.get("NumberOfFrames") or 1))
         names = (f"sop:{header.SOPInstanceUID}#{frame}" for frame in frames)
         ids = (self._identity.finding(bundle.name, bundle.version, name) for name in names)
         stored = [found for id_ in ids if (found := self._store.get(id_)) and not found.finding["test"]]
-        return (max(stored, key=_rank), header) if stored else None
+        if not stored:
+            return None
+        best, last = max(stored, key=_rank), stored[-1]
+        # Areas are a frame's own; volumes and their ratio are of the clip up to its last frame.
+        measured = [one for one in best.finding.get("measurements", ()) if one["name"] == "area"]
+        measured += [one for one in last.finding.get("measurements", ()) if one["name"] != "area"]
+        return best, Evidence({**best.finding, "measurements": measured}, header)
 
     def _document(self, study: str, bundle: BundleRef, kind: str, closings: int) -> Document:
         series = f"{kind}:{study}:{bundle.name}:{bundle.version}"

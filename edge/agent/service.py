@@ -23,12 +23,12 @@ from edge.agent.defects import defects_stop
 from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
+from edge.agent.inputs import check_source
 from edge.agent.intake import Intake
 from edge.agent.metered import meter_of
 from edge.agent.model import load_models
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
-from edge.agent.opening import check_sources
 from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
 from edge.agent.quarantine import Quarantine
@@ -102,8 +102,6 @@ class Agent:
                 self._settings.revert()
             given, config = config, applied(config, self._settings.current)
             self.config = self._config = config
-            if sources is None:
-                check_sources(config)
             self._identity = Identity(device_secret(config.state / "secret"))
             self._models = load_models(config)
             self._database = Database(config.state / DATABASE)
@@ -134,6 +132,8 @@ class Agent:
                 self._outgoing = outgoing(
                     config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
                 )
+            for source in config.sources if sources is None else ():
+                check_source(source)
             tell_s = {one.name: one.tell_s for one in config.sources if isinstance(one, CaptureSource)}
             telling = Telling(self._recorder, tell_s)
             self._observations = Observations(

@@ -162,18 +162,6 @@ def subscriber() -> Iterator[Callable[[int], Subscriber]]:
         one.close()
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """Playwright, for phones with Debian's Chromium."""
-    from phone_app import CHROMIUM
-
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as engine:
-        yield engine
-
-
 @pytest.fixture
 def make_cart(tmp_path: Path, tiny_bundle: Any, picture: Any) -> Iterator[Callable[[int], Any]]:
     """``make_cart(port)``: a cart that is not started yet, and is ended whatever happens."""
@@ -192,3 +180,15 @@ def make_cart(tmp_path: Path, tiny_bundle: Any, picture: Any) -> Iterator[Callab
         if one.process and one.process.poll() is None:
             one.process.kill()
             one.process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Playwright, for phones with Debian's Chromium."""
+    from phone_app import CHROMIUM
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as engine:
+        yield engine

@@ -23,8 +23,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage, generate_uid
 
 from edge.agent.documents import SCHEME
+from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
-from tests.integration.test_agent_mqtt import Cart, cart  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.integration
 
@@ -117,7 +117,7 @@ def ultrasound(pixels: np.ndarray, study: str) -> bytes:
 
 def test_results_reach_the_archive_and_the_machine_is_told_when_its_images_are_safe(
     orthanc,
-    cart,  # noqa: F811
+    make_cart,
     mosquitto,
     subscriber,
     picture,
@@ -129,7 +129,7 @@ def test_results_reach_the_archive_and_the_machine_is_told_when_its_images_are_s
     port = free_port()
     archive = orthanc("ARCHIVE")
     machine = orthanc("US1", DicomModalities={"cart": ["CART", "127.0.0.1", port]})
-    agent: Cart = cart(broker.port)
+    agent: Cart = make_cart(broker.port)
     agent.config |= {
         "study_silence_s": 2.0,
         "sources": [

@@ -10,8 +10,8 @@ from cines import FRACTION, beating, write_mask_bundle
 from pydicom.dataset import Dataset
 
 from edge.mqtt.payloads import Event, Finding
+from tests.integration.carts import Cart
 from tests.integration.conftest import wait_for
-from tests.integration.test_agent_mqtt import Cart, cart  # noqa: F401  a fixture
 from trainer.data.phantoms.writer import write_dicom
 
 pytestmark = pytest.mark.integration
@@ -33,11 +33,11 @@ def write_cine(path: Path) -> None:
     dataset.save_as(path)
 
 
-def test_a_cine_gives_its_ejection_fraction(mosquitto, subscriber, cart, tmp_path: Path) -> None:  # noqa: F811
+def test_a_cine_gives_its_ejection_fraction(mosquitto, subscriber, make_cart, tmp_path: Path) -> None:
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    one: Cart = cart(broker.port)
+    one: Cart = make_cart(broker.port)
     write_mask_bundle(one.folder / "tiny.swb")
     one.config["study_silence_s"] = 1
     one.start()

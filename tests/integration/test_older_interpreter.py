@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_runs import tiny_run
 
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
@@ -176,6 +175,8 @@ def model_with(model: bytes, operator: str, version: int) -> bytes:
 
 @pytest.mark.slow
 def test_every_recipes_model_gives_the_same_in_the_older_interpreter(tmp_path) -> None:
+    from tiny_runs import tiny_run  # imports TensorFlow
+
     models = {name: tiny_run(name).files["int8.tflite"] for name in recipe_names()}
     for name, model in models.items():
         (tmp_path / f"{name}.tflite").write_bytes(model)

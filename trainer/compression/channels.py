@@ -96,7 +96,7 @@ def importance(model: Any, pixels: NDArray[np.uint8], task: Task, seed: int) -> 
     Args:
         model: as :func:`narrow` takes it.
         pixels: training images uint8 ``[n, H, W, C]``; at most 512 of them, evenly taken, are used.
-        task: how logits become probabilities; masks are classes of pixels.
+        task: how the image's logits become probabilities; masks are classes of pixels in every task.
         seed: of the labels drawn.
     """
     channels = _Channels(model)
@@ -135,7 +135,7 @@ def importance(model: Any, pixels: NDArray[np.uint8], task: Task, seed: int) -> 
 
 def _surprise(logits: Any, task: Task, seed: Any) -> Any:
     """Minus the log likelihood, summed, of labels drawn from what ``logits`` say."""
-    if task == "multi-label":
+    if task != "single-label" and len(logits.shape) == 2:
         drawn = tf.cast(tf.random.stateless_uniform(tf.shape(logits), seed) < tf.sigmoid(logits), tf.float32)
         return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(drawn, logits))
     flat = tf.reshape(logits, (-1, logits.shape[-1]))

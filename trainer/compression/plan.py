@@ -66,7 +66,9 @@ class Compressor:
         plan = replace(
             plan, epochs=compression.channel_epochs, learning_rate=compression.channel_learning_rate
         )
-        return network, lesson.fit(f"Learning with {compression.channels:.1%} of the channels", network, plan)
+        return network, lesson.fit(
+            f"Learning with {100 * compression.channels:g}% of the channels", network, plan
+        )
 
     def _plan(self, stage: _Stage) -> Plan:
         # The teacher's answers carry class weights, mixing and smoothing already.

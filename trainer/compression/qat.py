@@ -21,7 +21,7 @@ BLACK, WHITE = -1.0, 127 / 128
 def quantization_aware(
     model: Any, lesson: Lesson, plan: Plan, compression: Compression
 ) -> tuple[Any, list[Epoch]]:
-    """A copy of ``model`` whose weights have learned to give the answers of ``teacher`` after rounding.
+    """A copy of ``model`` whose weights have learned to give the plan's teacher's answers after rounding.
 
     Forward passes round as int8 does and gradients pass straight through (Jacob et al. 2018). What is pruned
     stays pruned. The copy is a plain network again: it is converted by
@@ -46,14 +46,15 @@ def quantization_aware(
     # The wrappers hold the weights under the names that they had.
     learned = {variable.name: variable for variable in student.weights}
     for variable in copy.weights:
-        zero = (variable == 0.0) & pruned
+        zero = (variable == 0.0) & (pruned and "kernel" in variable.name)
         variable.assign(tf.where(zero, 0.0, learned[variable.name]))
     return copy, history
 
 
 def _fix_input(student: Any) -> None:
     """Give the input the range that makes its int8 value ``pixel - 128``, and let no batch move it."""
-    layer = next(one for one in student.layers if one.name == "quantize_layer")
+    # Keras numbers the names of unnamed layers within a process.
+    layer = next(one for one in student.layers if one.name.startswith("quantize_layer"))
     for variable in layer.weights:
         if variable.name.endswith("_min:0"):
             variable.assign(BLACK)

@@ -128,8 +128,10 @@ def _combinations(
     for share in shares:
         if share < 1:
             yield plain.model_copy(update={"channels": share})
-    sparsity = wanted.sparsity or SPARSITY
-    for addition in ({"sparsity": sparsity}, {"method": "quantization-aware"}):
+    additions: list[dict[str, object]] = [{"method": "quantization-aware"}]
+    if wanted.pruning_epochs:
+        additions.insert(0, {"sparsity": wanted.sparsity or SPARSITY})
+    for addition in additions:
         candidates = [one for one in tried if one.found.channels in shares]
         for one in sorted(candidates, key=lambda one: (not one.found.fits, -one.found.score)):
             if any(getattr(one.compression, key) != value for key, value in addition.items()):

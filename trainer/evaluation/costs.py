@@ -52,9 +52,8 @@ def compression_note(costs: Costs) -> str:
     """What was done to the network, and what that does and does not bring."""
     said = []
     if costs.settings.channels < 1:
-        said.append(
-            f"{costs.settings.channels:.1%} of the channels are left: the network is smaller and faster."
-        )
+        share = f"{100 * costs.settings.channels:g} %"
+        said.append(f"{share} of the channels are left: the network is smaller and faster.")
     said.append(
         f"{costs.sparsity:.0%} of the convolutions' weights are zero. Pruning makes the file compress better "
         "on the wire and on the card; it makes nothing faster in these interpreters. Speed comes from int8 "
@@ -104,13 +103,12 @@ def within_budget(costs: Costs) -> str:
     """What the search tried, the one that was taken first, as a table and as a chart."""
     budget, tried, best = costs.budget, costs.tried, costs.tried[0]
     assert budget is not None
-    where = f"on {budget.target}, estimated" if budget.target else "here"
     heads = (
         "Combination",
         f"{best.measure}, tuning",
         "int8 file",
         "compressed",
-        f"ms, {where}",
+        "ms, estimate" if budget.target else "ms, here",
         "fits",
         "front",
     )
@@ -154,4 +152,5 @@ def within_budget(costs: Costs) -> str:
 def _change(drop: Drop | None) -> str:
     if drop is None:
         return NONE
-    return f"{-drop.value:+.4f} [{-drop.high:+.4f} to {-drop.low:+.4f}]"
+    change, low, high = (0.0 - round(lost, 4) for lost in (drop.value, drop.high, drop.low))
+    return f"{change:+.4f} [{low:+.4f} to {high:+.4f}]"

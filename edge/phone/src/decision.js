@@ -1,9 +1,9 @@
 // From a prediction to a decision: the rules of edge/inference/decision.py and ood.py.
 
-/** Calibrated probabilities of logits: softmax, multi-label sigmoid, of logits / temperature. */
+/** Calibrated probabilities of logits: softmax, or sigmoid where several may hold, of logits / temperature. */
 export function probabilities(logits, manifest) {
   const scaled = Array.from(logits, (value) => value / manifest.decision.temperature);
-  if (manifest.task === "multi-label") return scaled.map((value) => 0.5 * (1 + Math.tanh(value / 2)));
+  if (manifest.task !== "single-label") return scaled.map((value) => 0.5 * (1 + Math.tanh(value / 2)));
   const largest = Math.max(...scaled);
   const powers = scaled.map((value) => Math.exp(value - largest));
   const sum = powers.reduce((a, b) => a + b, 0);

@@ -171,11 +171,13 @@ def test_a_lost_stream_is_told_once_and_taken_again_when_it_is_back(camera, monk
     assert codes == ["source_lost", "source_back", "source_lost", "source_back"]
 
 
-def test_a_camera_that_is_not_there_is_told_once(unused_port=9):
+def test_a_camera_that_is_not_there_is_told_once():
     stop = threading.Event()
-    threading.Timer(3.0, stop.set).start()
-    (notice,) = live(unused_port).frames(stop)
+    frames = live(9).frames(stop)
+    notice = next(frames)
     assert isinstance(notice, Notice) and notice.code == "source_lost"
+    threading.Timer(3.0, stop.set).start()
+    assert list(frames) == []
 
 
 def test_a_decoder_that_dies_costs_a_camera_its_connection_and_a_file_nothing(camera, tmp_path):

@@ -103,6 +103,19 @@ def test_int8_that_is_worse_than_float_is_refused_with_both_figures(run, tmp_pat
     package(run, "raspberry-pi-5", tmp_path / "out")
 
 
+def test_what_the_training_found_decides_and_is_named(run, tmp_path) -> None:
+    metrics = json.loads((run / "metrics.json").read_text())
+    lost = {"before": 0.95, "after": 0.94, "low": -0.01, "high": 0.03, "certainty": 0.8}
+    metrics["drops"] = {"int8": {"metric": "auroc", "n": 40, "overall": lost}}
+    metrics["layers"] = [{"layer": "stem", "operator": "CONV_2D", "added": 0.31, "error": 0.31}]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    package(run, "raspberry-pi-5", tmp_path / "chance")
+    lost["certainty"] = 0.99
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ScanwrightError, match=r"most in: stem \(CONV_2D, error 31% of its signal\)"):
+        package(run, "raspberry-pi-5", tmp_path / "out")
+
+
 def test_nothing_measured_is_nothing_shown(run, tmp_path) -> None:
     change_metrics(run, "int8", auroc=None)
     with pytest.raises(ScanwrightError, match="undefined"):

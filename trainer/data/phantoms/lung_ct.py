@@ -74,7 +74,7 @@ def _thorax(rng: np.random.Generator, plane: Plane) -> tuple[Floats, Floats]:
     hu = np.full(plane.shape, AIR, np.float32)
     _fill(hu, cover(body, plane), FAT + 8 * field(rng, plane.shape, (30, 30)))
     layers = 0.35 * field(rng, plane.shape, (25, 25))  # muscles, with fat between
-    _fill(hu, cover(inner, plane), MUSCLE - 140 * np.clip(np.abs(layers) < 0.035, 0, 1))
+    _fill(hu, cover(inner, plane), MUSCLE - 140 * (np.abs(layers) < 0.035))
 
     lungs = np.zeros(plane.shape, np.float32)
     heart = ellipse(plane, (2.2 * w, -2.2 * d), ((4.2 + 2.6 * low) * w, (3.2 + 1.6 * low) * d), tilt=0.5)

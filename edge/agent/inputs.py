@@ -11,25 +11,19 @@ from edge.agent.config import Source as SourceConfig
 from edge.errors import BadInputError
 from edge.sources.base import Source
 
-__all__ = ["check_sources", "open_source"]
+__all__ = ["check_source", "open_source"]
 
 
-def check_sources(config: AgentConfig) -> None:
-    """Whether the configured sources can be opened here.
+def check_source(one: SourceConfig) -> None:
+    """Whether what a source needs is installed.
 
     Raises:
-        BadInputError: one needs a package that is not installed.
+        BadInputError: a package is not.
     """
-    for one in config.sources:
-        if (
-            isinstance(one, CaptureSource)
-            and str(one.url).startswith("igtl://")
-            and find_spec("pyigtl") is None
-        ):
-            raise BadInputError(
-                f"source '{one.name}': OpenIGTLink needs another package;"
-                " pip install 'scanwright[openigtlink]'"
-            )
+    if isinstance(one, CaptureSource) and str(one.url).startswith("igtl://") and find_spec("pyigtl") is None:
+        raise BadInputError(
+            f"source '{one.name}': OpenIGTLink needs another package; pip install 'scanwright[openigtlink]'"
+        )
 
 
 def open_source(one: SourceConfig, config: AgentConfig, seen: Callable[[str], bool]) -> Source:
