@@ -250,6 +250,7 @@ def test_dicom_is_shown_as_on_a_cart_or_refused(page: Any, name: str) -> None:
     for frame, other in zip(frames, expected, strict=True):
         header = frame["header"]
         assert (header["modality"], header["age_years"]) == (other.header.modality, other.header.age_years)
+        assert frame["reason"] == (other.reason and other.reason.value)
         assert np.abs(frame["pixels"].astype(int) - other.pixels).max() <= DICOM[name]
     text = json.dumps([{key: frame[key] for key in ("identity", "study", "header")} for frame in frames])
     patient = dcmread(path, stop_before_pixels=True).get("PatientName")

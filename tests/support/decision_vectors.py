@@ -165,6 +165,8 @@ def _decisions() -> Iterator[tuple[str, list[float], dict[str, Any], dict[str, A
     yield "several labels, two positive", [-3, 2, 0.5], {}, {"task": "multi-label"}
     yield "several labels, none", [-3, -2, -4], {"temperature": 0.7}, {"task": "multi-label"}
     yield "several labels, far out", [-900, 900, 0], {}, {"task": "multi-label"}
+    yield "a segmentation that shows a class", [-2, 2.5, 1], {}, {"task": "segmentation"}
+    yield "a segmentation that shows none", [3, -2, -3], {}, {"task": "segmentation"}
     yield "like the training images", [0, 3, 0], {"ood": GATE}, {"embedding": [1.5, -0.5]}
     yield "unlike them", [0, 3, 0], {"ood": GATE}, {"embedding": [4, 1]}
     yield "just like them", [0, 3, 0], {"ood": GATE}, {"embedding": [1, -1]}

@@ -165,6 +165,7 @@ async function judge(frame) {
   counters.frames += 1;
   counters.lastFrame = new Date().toISOString();
   if (!covers(model.manifest.intended_use, frame.header)) return keep(frame, withheld("not_covered"), begun);
+  if (frame.reason) return keep(frame, withheld(frame.reason), begun);
   const outcome = await model.judge(frame.image);
   if ("infer" in outcome.elapsed_ms) {
     inferenceTimes.push(outcome.elapsed_ms.infer);
@@ -176,13 +177,13 @@ async function judge(frame) {
 
 /* Keep a result, and what is to be told of it; one that cannot be kept is shown, and that it is not. */
 async function keep(frame, outcome, begun) {
-  const { cam, region, ...said } = outcome;
+  const { cam, mask, region, ...said } = outcome;
   said.elapsed_ms = { ...said.elapsed_ms, total: performance.now() - begun };
   const told = await finding({ app, settings, identity, frame, outcome: said });
   const { image } = frame;
   const seen = region ?? (image && seenRegion(model.manifest.steps, image.height, image.width));
   const picture = image ? await toJpeg(image, seen) : null;
-  const result = { id: told.id, finding: told, picture, cam, region: seen };
+  const result = { id: told.id, finding: told, picture, cam, mask, region: seen };
   const message = settings.broker ? { id: told.id, at: Date.now(), payload: told } : null;
   try {
     if (!(await store.add(result, message))) return await store.byId(told.id);

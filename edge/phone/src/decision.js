@@ -1,6 +1,6 @@
 // From a prediction to a decision: the rules of edge/inference/decision.py and ood.py.
 
-/** Calibrated probabilities of logits: softmax, or sigmoid where several may hold, of logits / temperature. */
+/** Calibrated probabilities of logits: softmax of logits / temperature, or sigmoid where several may hold at once. */
 export function probabilities(logits, manifest) {
   const scaled = Array.from(logits, (value) => value / manifest.decision.temperature);
   if (manifest.task !== "single-label") return scaled.map((value) => 0.5 * (1 + Math.tanh(value / 2)));

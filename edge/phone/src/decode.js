@@ -15,13 +15,13 @@ async function* decodeFile(file) {
   const own = `sha256:${await sha256(bytes)}`;
   digest = own;
   if (!isDicom(bytes)) {
-    yield { image: await decodePicture(bytes), identity: `${own}#0`, study: `${own}#0`, index: 0, header: {} };
+    yield { image: await decodePicture(bytes), identity: `${own}#0`, study: `${own}#0`, index: 0, header: {}, reason: null };
     return;
   }
   const { identity, study, header, frames: images } = readDicom(bytes);
   const name = identity === null ? own : `sop:${identity}`;
-  for await (const [image, index] of images) {
-    yield { image, identity: `${name}#${index}`, study: study ?? name, index, header };
+  for await (const [image, index, reason] of images) {
+    yield { image, identity: `${name}#${index}`, study: study ?? name, index, header, reason };
   }
 }
 

@@ -23,6 +23,7 @@ const ITEM = 0xe000fffe; // group and element, as four bytes of little endian re
 const DELIMITER = 0xe0ddfffe;
 const UNDEFINED = 0xffffffff;
 const MOST_FRAMES = 60;
+const LEAST_SIDE = 16; // pixels of an ultrasound region that is meant
 // What changes the display in ways that are not computed here.
 const NOT_SHOWN = { x00283000: "a Modality LUT", x52009229: "functional groups", x52009230: "functional groups" };
 
@@ -31,8 +32,8 @@ export function isDicom(bytes) {
 }
 
 /**
- * {identity, study, header, frames}: `identity` and `study` are UIDs or null; `frames` yields [image, index], of a
- * long cine MOST_FRAMES at most, evenly spaced.
+ * {identity, study, header, frames}: `identity` and `study` are UIDs or null; `frames` yields [image, index, reason],
+ * of a long cine MOST_FRAMES at most, evenly spaced. With a reason there can be no result.
  */
 export function readDicom(bytes) {
   try {
@@ -58,7 +59,7 @@ function read(bytes) {
       view: term(dataset, "x00185101"),
       age_years: ageYears(dataset.string("x00101010")),
     },
-    frames: shown(a, frames, syntax),
+    frames: judged(shown(a, frames, syntax), dataset, a),
   };
 }
 
@@ -84,6 +85,7 @@ function attributes(dataset, syntax) {
     intercept: decimal("x00281052", 0),
     center: decimal("x00281050", null),
     width: decimal("x00281051", null),
+    inverse: (dataset.string("x20500020") ?? "").trim() === "INVERSE",
     voiFunction: dataset.string("x00281056") || "LINEAR",
     paddingValues: ["x00280120", "x00280121"].map(number).filter((value) => value !== undefined),
     lut: voiLut(dataset),
@@ -195,6 +197,47 @@ async function* shown(a, frames, syntax) {
   for (const [frame, index] of chosen) {
     yield [one(1, Uint8Array.from(await patterns(frame), (p) => table[p])), index];
   }
+}
+
+/* What a cart says of frames as they are (edge/imaging/dicom.py): an ultrasound machine's screen is cut to its regions
+   of 2D tissue (PS3.3 C.8.5.5); a screen of which nothing says where the scan is, is not looked for it here. */
+async function* judged(images, dataset, { rows, columns }) {
+  const ultrasound = term(dataset, "x00080060") === "US";
+  const boxes = ultrasound ? regions(dataset, rows, columns) : [];
+  const burnedIn = ultrasound && term(dataset, "x00280301") === "YES";
+  const raw = term(dataset, "x00080068") === "FOR PROCESSING";
+  let last = null;
+  for await (const [image, index] of images) {
+    const frozen = last !== null && last.every((value, i) => value === image.data[i]);
+    last = image.data;
+    const reason = raw ? "for_processing" : frozen ? "frozen" : burnedIn && !boxes.length ? "user_interface" : null;
+    yield [boxes.length ? cut(image, boxes) : { ...image, data: image.data.slice() }, index, reason];
+  }
+}
+
+/* [left, top, right, bottom], the ends included; none where one reaches beyond the picture. */
+function regions(dataset, rows, columns) {
+  const found = [];
+  for (const { dataSet: region } of dataset.elements.x00186011?.items ?? []) {
+    const box = ["x00186018", "x0018601a", "x0018601c", "x0018601e"].map((tag) => region.uint32(tag));
+    const [left, top, right, bottom] = box;
+    if (!(left >= 0 && left < right && right < columns && top >= 0 && top < bottom && bottom < rows)) return [];
+    const tissue = region.uint16("x00186012") === 1 && region.uint16("x00186014") === 1;
+    if (tissue && Math.min(right - left, bottom - top) >= LEAST_SIDE) found.push(box);
+  }
+  return found;
+}
+
+function cut({ width, channels, data }, boxes) {
+  const end = (of, i) => of(...boxes.map((box) => box[i]));
+  const [left, top, right, bottom] = [end(Math.min, 0), end(Math.min, 1), end(Math.max, 2), end(Math.max, 3)];
+  const size = (right + 1 - left) * channels;
+  const kept = new Uint8Array((bottom + 1 - top) * size);
+  for (let y = top; y <= bottom; y++) {
+    const start = (y * width + left) * channels;
+    kept.set(data.subarray(start, start + size), (y - top) * size);
+  }
+  return { height: bottom + 1 - top, width: right + 1 - left, channels, data: kept };
 }
 
 async function fromJpeg(data, a) {

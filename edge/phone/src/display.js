@@ -31,7 +31,7 @@ export function displayTable(attributes, present) {
     [low, high] = range(values, isPadding, present);
   }
   if (![...values, low, high].every(Number.isFinite)) throw new UnreadableError("values without bounds");
-  const inverted = attributes.photometric === "MONOCHROME1";
+  const inverted = attributes.photometric === "MONOCHROME1" || attributes.inverse;
   return Uint8Array.from(values, (value, p) => {
     const shown = to8Bit(value, low, high);
     return isPadding(p) ? 0 : inverted ? 255 - shown : shown;

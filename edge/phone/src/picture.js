@@ -2,6 +2,11 @@
 
 const SIDE = 1024; // longer side of what is kept
 const OPACITY = 0.6; // at the peak; elsewhere in proportion, as on a cart: edge/imaging/overlay.py
+const OUTLINES = [
+  [255, 180, 84],
+  [124, 199, 255],
+  [205, 189, 255],
+];
 const PLASMA = [
   [13, 8, 135],
   [75, 3, 161],
@@ -51,6 +56,24 @@ export function drawHeat(canvas, cam, region) {
   small.getContext("2d").putImageData(image, 0, 0);
   const context = canvas.getContext("2d");
   context.imageSmoothingQuality = "high";
+  const [w, h] = [canvas.width, canvas.height];
+  context.drawImage(small, region.left * w, region.top * h, region.width * w, region.height * h);
+}
+
+/** Draw the edges of each class but the first, the background, of a mask {height, width, values}. */
+export function drawOutline(canvas, { height, width, values }, region) {
+  const small = new OffscreenCanvas(width, height);
+  const image = new ImageData(width, height);
+  values.forEach((value, i) => {
+    const [x, y] = [i % width, Math.floor(i / width)];
+    const sides = [x && values[i - 1], x < width - 1 && values[i + 1], y && values[i - width], y < height - 1 && values[i + width]];
+    if (value && sides.some((side) => side !== value)) {
+      image.data.set([...OUTLINES[(value - 1) % OUTLINES.length], 255], 4 * i);
+    }
+  });
+  small.getContext("2d").putImageData(image, 0, 0);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
   const [w, h] = [canvas.width, canvas.height];
   context.drawImage(small, region.left * w, region.top * h, region.width * w, region.height * h);
 }

@@ -72,8 +72,9 @@ export class Predictor {
     lap();
     const [prepare, measured, infer, decided] = times.slice(1).map((time, i) => time - times[i]);
     const evidence = { ood_score, ood_limit, quality, peak: cam && peak(cam, region) };
-    if (said.mask && outcome.decision !== "no_result") evidence.area = this._areas(said.mask);
-    return { ...outcome, evidence, cam, region, elapsed_ms: { prepare, quality: measured, infer, decide: decided } };
+    const mask = said.mask && outcome.decision !== "no_result" ? this._classes(said.mask) : null;
+    if (mask) evidence.area = this._areas(mask);
+    return { ...outcome, evidence, cam, mask, region, elapsed_ms: { prepare, quality: measured, infer, decide: decided } };
   }
 
   _checkShapes() {
@@ -121,15 +122,20 @@ export class Predictor {
     return { height, width, values: cam.filter((_, i) => i % classes === at) };
   }
 
-  _areas(mask) {
-    const { labels } = this.manifest;
-    const counts = new Array(labels.length).fill(0);
-    for (let i = 0; i < mask.length; i += labels.length) {
-      const pixel = mask.subarray(i, i + labels.length);
-      counts[pixel.indexOf(Math.max(...pixel))]++;
-    }
-    const total = mask.length / labels.length;
-    return Object.fromEntries(labels.map((label, i) => [label, counts[i] / total]));
+  /* The class of each place of the mask. */
+  _classes(mask) {
+    const [, height, width, count] = this.manifest.outputs.find(({ name }) => name === "mask").shape;
+    const values = Uint8Array.from({ length: height * width }, (_, i) => {
+      const place = mask.subarray(i * count, (i + 1) * count);
+      return place.indexOf(Math.max(...place));
+    });
+    return { height, width, values };
+  }
+
+  _areas({ values }) {
+    const counts = new Array(this.manifest.labels.length).fill(0);
+    for (const value of values) counts[value]++;
+    return Object.fromEntries(this.manifest.labels.map((label, i) => [label, counts[i] / values.length]));
   }
 }
 

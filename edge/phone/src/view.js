@@ -1,7 +1,7 @@
 // What is on the screen: the cart's screen (edge/agent/page.py), for a thumb.
 
 import { h, icon, percent, svg, t } from "./dom.js";
-import { drawHeat } from "./picture.js";
+import { drawHeat, drawOutline } from "./picture.js";
 
 const MOST_LABELS = 6;
 const SIZES = [
@@ -61,14 +61,17 @@ export function showCamera() {
 export function showResult(result, { note = "", manifest, remove }) {
   document.documentElement.dataset.state = "result";
   const { finding } = result;
+  // That a ventricle is seen makes nobody suspect anything: edge/agent/measured.py.
+  const structure = finding.decision === "positive" && finding.label === (manifest.ejection_fraction ?? null);
+  const decision = structure ? "outlined" : finding.decision;
   $("main").replaceChildren(
     h(
       "section",
-      { class: `result ${finding.decision}`, "data-finding": finding.id },
-      h("p", { class: "decision" }, icon(finding.decision), h("span", {}, t(`decision.${finding.decision}`))),
+      { class: `result ${decision}`, "data-finding": finding.id },
+      h("p", { class: "decision" }, icon(decision), h("span", {}, t(`decision.${decision}`))),
       headline(finding),
       finding.reasons.map((reason) => h("p", { class: "reason" }, t(`reason.${reason}`))),
-      finding.probability === null
+      finding.probability === null || structure
         ? null
         : h("p", { class: "probability" }, t("probability"), h("bdi", { dir: "ltr" }, percent(finding.probability))),
       note ? h("p", { class: "note" }, note) : null,
@@ -151,7 +154,7 @@ function facts(finding) {
   );
 }
 
-function picture({ picture: blob, cam, region }) {
+function picture({ picture: blob, cam, mask, region }) {
   if (!blob) return h("p", { class: "none" }, t("image.none"));
   const url = URL.createObjectURL(blob);
   const image = h("img", { src: url, alt: t("image.plain") });
@@ -159,20 +162,21 @@ function picture({ picture: blob, cam, region }) {
   image.addEventListener("load", () => {
     URL.revokeObjectURL(url);
     [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
-    if (cam) drawHeat(canvas, cam, region);
+    if (mask) drawOutline(canvas, mask, region);
+    else if (cam) drawHeat(canvas, cam, region);
   });
-  const caption = h("figcaption", {}, h("span", { class: "heat" }, cam ? t("image.heat") : t("image.plain")), h("span", { class: "plain" }, t("image.plain")));
+  const caption = h("figcaption", {}, h("span", { class: "heat" }, t(mask ? "image.outline" : cam ? "image.heat" : "image.plain")), h("span", { class: "plain" }, t("image.plain")));
   return h("figure", {}, image, canvas, caption);
 }
 
-function heatButton({ cam, picture: blob }) {
-  if (!cam || !blob) return null;
+function heatButton({ cam, mask, picture: blob }) {
+  if (!(cam || mask) || !blob) return null;
   const { dataset } = document.documentElement;
   const toggle = ({ currentTarget }) => {
     dataset.heat = dataset.heat === "off" ? "on" : "off";
     currentTarget.setAttribute("aria-pressed", String(dataset.heat !== "off"));
   };
-  return h("button", { id: "heat", "aria-pressed": String(dataset.heat !== "off"), onclick: toggle }, t("heat.toggle"));
+  return h("button", { id: "heat", "aria-pressed": String(dataset.heat !== "off"), onclick: toggle }, t(mask ? "outline.toggle" : "heat.toggle"));
 }
 
 /** The kept results, a study each, newest first; `open` shows one. */

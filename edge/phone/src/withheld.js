@@ -11,6 +11,7 @@ export function withheld(reason) {
     reasons: [reason],
     evidence: {},
     cam: null,
+    mask: null,
     region: null,
     elapsed_ms: {},
   };
