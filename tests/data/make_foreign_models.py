@@ -67,7 +67,9 @@ if __name__ == "__main__":
     three.export(out / "saved", verbose=False)
     two.save(out / "two.keras")
     two.save(out / "two.h5")
-    network(keras, "sigmoid").save(out / "single.keras")
+    single = network(keras, "sigmoid")
+    single.save(out / "single.keras")
+    (out / "single.tflite").write_bytes(lite(single))
     (out / "flat.tflite").write_bytes(lite(network(keras, "linear", pool=False)))
     (out / "float.tflite").write_bytes(lite(three))
     quantized = {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": pictures}

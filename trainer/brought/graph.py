@@ -212,6 +212,7 @@ class _Graph:
                 f"{self.origin}: gives a single score that does not come from a float dense layer; give a "
                 "model with one output for each of the two labels, or the float file of this one"
             )
+        head.inputs = list(head.inputs)
         weights = self._constant(head.inputs[1])
         head.inputs[1] = self._add("halves", np.concatenate([-weights, weights]) / 2)
         if len(head.inputs) > 2 and head.inputs[2] >= 0:

@@ -36,6 +36,17 @@ def test_without_an_average_there_is_no_map_and_that_is_said(foreign, images) ->
     assert check_form(given, brought, images, "m") == 0
 
 
+def test_a_single_score_becomes_two_logits(foreign, images) -> None:
+    given = (foreign / "single.tflite").read_bytes()
+    brought = bring_into_form(given, "m")
+    assert (brought.classes, brought.ending) == (2, "sigmoid")
+    assert brought.outputs == ("logits", "embedding", "cam")
+    assert check_form(given, brought, images, "m") < 1e-5
+    logits = run(brought.model, images)[0]
+    np.testing.assert_allclose(logits[:, 0], -logits[:, 1], atol=1e-5)
+    assert any("two logits" in note for note in brought.notes)
+
+
 def test_a_quantized_file_keeps_its_values_and_gets_no_map(foreign) -> None:
     brought = bring_into_form((foreign / "int8.tflite").read_bytes(), "m")
     assert brought.quantized and brought.outputs == ("logits", "embedding")
