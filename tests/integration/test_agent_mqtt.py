@@ -218,11 +218,11 @@ def test_commands_are_answered_once_and_nonsense_is_told(mosquitto, subscriber, 
     assert agent.end() == 0
 
 
-def test_a_heat_map_is_published_when_it_is_asked_for(mosquitto, subscriber, cart):
+def test_a_heat_map_is_published_when_it_is_asked_for(mosquitto, subscriber, make_cart):
     broker = mosquitto()
     broker.start()
     watcher = subscriber(broker.port)
-    agent = cart(broker.port)
+    agent = make_cart(broker.port)
     agent.config["overlays"] = "demand"
     agent.start()
     agent.feed(1)
