@@ -246,7 +246,7 @@ def test_a_heat_map_is_published_when_it_is_asked_for(mosquitto, subscriber, mak
     (heat,) = wait_for(lambda: watcher.topics(topic), 60)
     assert agent.end() == 0
     decoded = cv2.imdecode(np.frombuffer(heat, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert decoded.ndim == 2 and decoded.max() == 255 and max(decoded.shape) <= 224
+    assert decoded.ndim == 2 and decoded.max() > 200 and max(decoded.shape) <= 224
 
 
 def _one_line(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
