@@ -155,7 +155,9 @@ def _resize_periodic(pixels: Pixels, height: int, width: int) -> Pixels:
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
     down, across = _period(pixels.shape[0], height, 1), _period(pixels.shape[1], width, channels)
     rows = pixels.astype(np.float32).reshape(-1, down.shape[1], pixels.shape[1] * channels)
-    sums = np.matmul(down, rows).reshape(-1, across.shape[1]) @ across.T
+    # One product a period of rows: so small that the library does not share it out among threads, whose
+    # waiting for each other costs a busy board more than the product.
+    sums = np.matmul(np.matmul(down, rows).reshape(len(rows), -1, across.shape[1]), across.T)
     total = down.shape[1] * across.shape[1] // channels
     return _rounded(sums.astype(np.int32), total).astype(np.uint8).reshape(height, width, *pixels.shape[2:])
 
