@@ -7,6 +7,7 @@ import functools
 import http.server
 import os
 import signal
+import socket
 import ssl
 import threading
 from pathlib import Path
@@ -32,15 +33,37 @@ class Server:
 
     def start(self) -> None:
         """Serve, on the port of before if there was one."""
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), self._handler)
+        self._server = _HTTPServer(("127.0.0.1", self.port), self._handler)
         if self._tls:
             self._server.socket = self._tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
+        """Stop serving, also on connections that a browser opened ahead of its next request."""
         self._server.shutdown()
+        self._server.hang_up()
         self._server.server_close()
+
+
+class _HTTPServer(http.server.ThreadingHTTPServer):
+    def __init__(self, *arguments: Any) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._connections.add(connection)
+        return connection, address
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _handler(asked: list[str]) -> type[http.server.SimpleHTTPRequestHandler]:
