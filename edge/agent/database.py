@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from edge.errors import ScanwrightError
 
-__all__ = ["Database"]
+__all__ = ["ClosedError", "Database"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,10 @@ _RETRY_S = 1.0
 _WAL_BYTES = 4 << 20  # what the write-ahead log shrinks to
 _SLACK_PAGES = 1000  # unused pages that are kept for what comes
 _SHRINK_PAGES = 2000  # most that are given back at once
+
+
+class ClosedError(ScanwrightError):
+    """The database was closed: the agent ends, or begins again with another configuration."""
 
 
 class Database:
@@ -65,15 +69,24 @@ class Database:
         """Run ``action`` in the writer's next transaction; the future resolves once that is on the disk.
 
         ``action`` only executes statements: it may run again if the transaction has to be repeated.
+
+        Raises:
+            ClosedError: the database is closed.
         """
         future: Future[Result] = Future()
         if self._closing.is_set() or not self._thread.is_alive():
-            raise ScanwrightError(f"{self.path}: the agent's database is closed")
+            raise ClosedError(f"{self.path}: the agent's database is closed")
         self._jobs.put((action, future))
         return future
 
     def read(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query over what is committed."""
+        """Rows of a query over what is committed.
+
+        Raises:
+            ClosedError: the database is closed.
+        """
+        if self._closing.is_set():
+            raise ClosedError(f"{self.path}: the agent's database is closed")
         with self._reading, closing(self._reader.execute(sql, parameters)) as cursor:
             return cursor.fetchall()
 

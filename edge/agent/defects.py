@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from edge.agent.database import ClosedError
 from edge.errors import ScanwrightError
 
 __all__ = ["defects_stop"]
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 def defects_stop(stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` when a thread ends by an error, and tell of it when the work has ended.
 
+    A thread that outlived its database is no defect: it was asked to end while it waited for another machine,
+    and what it did is done again after the next start.
+
     Raises:
         ScanwrightError: a thread did.
     """
@@ -25,6 +29,9 @@ def defects_stop(stop: threading.Event) -> Iterator[None]:
 
     def failed(args: threading.ExceptHookArgs) -> None:
         name = args.thread.name if args.thread else "a thread"
+        if isinstance(args.exc_value, ClosedError):
+            log.info("a part ended after the database was closed", extra={"part": name})
+            return
         if isinstance(args.exc_value, ScanwrightError):
             said = str(args.exc_value)
         else:
