@@ -6,17 +6,13 @@ import hashlib
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from own_certificate import OwnCertificate
 from phone_app import SIZE, Phone, Server
 
 from edge.bundle.archive import Bundle, open_bundle
@@ -315,7 +311,7 @@ def test_where_the_app_finds_no_room_it_says_that_it_needs_the_network(phone, se
 def test_a_certificate_that_is_not_trusted_is_explained(phone, serve, app, tmp_path) -> None:
     it = phone()
     with pytest.raises(Exception, match="ERR_CERT_AUTHORITY_INVALID"):
-        it.page.goto(serve(app, self_signed(tmp_path)).url)
+        it.page.goto(serve(app, OwnCertificate(tmp_path).context()).url)
 
     def proceeded() -> bool:
         it.page.keyboard.type("thisisunsafe")  # a person who taps "proceed anyway"
@@ -325,29 +321,6 @@ def test_a_certificate_that_is_not_trusted_is_explained(phone, serve, app, tmp_p
     wait_for(proceeded)
     it.page.wait_for_selector("#banner-certificate")
     assert it.texts("#banner-certificate") == [TEXTS["phone.install_certificate"]]
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(timezone.utc)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(key.private_bytes(*plain) + certificate.public_bytes(serialization.Encoding.PEM))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
 
 
 def test_a_new_version_waits_until_it_is_taken(phone, serve, app, shipped, tmp_path, pictures) -> None:

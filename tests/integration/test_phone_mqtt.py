@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from own_certificate import OwnCertificate
 from phone_app import Phone, Server
 
 from edge.bundle.archive import open_bundle
@@ -28,36 +29,41 @@ PASSWORD = "for-this-test-only"
 
 
 @pytest.fixture
-def ward(chromium: Any, mosquitto: Callable[..., Mosquitto], tmp_path: Path) -> Iterator[Ward]:
-    ward = Ward(chromium, mosquitto(), tmp_path)
+def ward(
+    chromium: Any, mosquitto: Callable[..., Mosquitto], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Ward]:
+    ward = Ward(chromium, mosquitto(), tmp_path, getattr(request, "param", "ws"))
     yield ward
     ward.phone.close()
     ward.server.stop()
 
 
 class Ward:
-    """A phone that is set up for a broker, which asks for a password at its websockets."""
+    """A phone that is set up for a broker, which asks for a password at its websockets, ``ws`` or ``wss``."""
 
-    def __init__(self, chromium: Any, broker: Mosquitto, folder: Path) -> None:
+    def __init__(self, chromium: Any, broker: Mosquitto, folder: Path, scheme: str) -> None:
         tool = shutil.which("mosquitto_passwd")
         if tool is None:
             pytest.skip("mosquitto_passwd is not installed: apt-get install mosquitto")
         passwords = folder / "passwords"
         subprocess.run([tool, "-c", "-b", passwords, "phone-07", PASSWORD], check=True, capture_output=True)
         passwords.chmod(0o600)
-        self.broker, self.port = broker, free_port()
+        self.broker, self.address = broker, f"{scheme}://localhost:{(port := free_port())}/mqtt"
+        certificate = OwnCertificate(folder)
+        secured = f"certfile {certificate.path}\nkeyfile {certificate.path}" if scheme == "wss" else ""
         # This mosquitto binds websockets everywhere: so none without the password.
         broker.configure(
             f"""per_listener_settings true
 listener {broker.port} 127.0.0.1
 allow_anonymous true
-listener {self.port}
+listener {port}
 protocol websockets
+{secured}
 allow_anonymous false
 password_file {passwords}"""
         )
         self.server = Server(write_app(open_bundle(SHIPPED), folder))
-        self.phone = Phone(chromium, folder / "profile")
+        self.phone = Phone(chromium, folder / "profile", certificate.trust)
         self.pictures = folder
         self.given = 0
 
@@ -69,7 +75,7 @@ password_file {passwords}"""
         for name, value in {
             "site": "ward-3",
             "device": "phone-07",
-            "broker": f"ws://localhost:{self.port}/mqtt",
+            "broker": self.address,
             "username": "phone-07",
             "password": password,
         }.items():
@@ -96,6 +102,7 @@ password_file {passwords}"""
         return {result["id"] for result in self.phone.kept("results")}
 
 
+@pytest.mark.parametrize("ward", ["ws", "wss"], indirect=True)
 def test_it_speaks_as_a_cart_does(ward: Ward, subscriber: Callable[[int], Subscriber]) -> None:
     ward.broker.start()
     watcher = subscriber(ward.broker.port)
