@@ -22,8 +22,8 @@ EPOCHS = {"segmentation": 10}
 def tiny_run(name: str) -> Result:
     """What a training of the recipe ``name`` on forty phantoms makes; the same object when asked again."""
     recipe = load_recipe(name)
-    # Pruning takes as long again, and has tests of its own.
-    compression = recipe.compression.model_copy(update={"sparsity": 0.0})
+    # Pruning and quantization-aware training take as long again, and have tests of their own.
+    compression = recipe.compression.model_copy(update={"sparsity": 0.0, "method": "post-training"})
     recipe = recipe.model_copy(update={"compression": compression})
     reporter = Reporter(Console(quiet=True))
     dataset = from_phantoms(recipe, seed=0, counts=COUNTS)
