@@ -50,7 +50,7 @@ def test_quick_demo_shows_right_findings_refuses_the_clip_and_ends(tmp_path: Pat
     assert phantoms == 20
     assert answered + withheld == phantoms
     assert right >= 0.9 * answered >= 0.9 * 15
-    assert "30 of 30 frames refused (not_covered)" in result.stdout
+    assert "30 of 30 frames refused (frozen, not_covered)" in result.stdout
     assert "No TensorFlow is loaded in it." in result.stdout
     assert "Not a medical device" in result.stdout
     for column in ("DICOM MONO1", "PNG", "effusion", "ultrasound clip"):
