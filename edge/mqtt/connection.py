@@ -308,13 +308,17 @@ class Connection:
             lane = self._lanes[message.kind]
             size = packet_bytes(message.topic, message.payload)
             too_large = 0 < self._largest_out < size
-            affordable = self._meter.allows(lane.kind, size + self._unsettled_bytes())
-            if affordable and not (lane.held or too_large):
+            if lane.held or too_large:
+                if too_large:
+                    self._refused(message.kind, message.id, size, self._largest_out)
+                    lane.sent(message)
+                self._ready.popleft()
+                continue
+            if self._meter.allows(lane.kind, size + self._unsettled_bytes()):
                 return message
-            if too_large:
-                self._refused(message.kind, message.id, size, self._largest_out)
-                lane.sent(message)
-            self._ready.popleft()
+            # Taken from the outbox again when what is under way has been counted, findings first.
+            self._ready.clear()
+            break
         return None
 
     def _unsettled_bytes(self) -> int:

@@ -221,5 +221,5 @@ def test_nothing_that_identifies_is_written_sent_or_shown_in_clear(
         }
     published = [payload for topic, payload in watcher.messages if "/up/overlay/" in topic]
     assert published
-    for png in published:  # the heat map alone, of the model's own size: no pixel of the image
-        assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).shape == (32, 32)
+    for png in published:  # the heat map alone, enlarged: no pixel of the image
+        assert cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED).shape == (224, 224)

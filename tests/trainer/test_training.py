@@ -139,7 +139,7 @@ def test_report_needs_nothing_and_fetches_nothing(run: Path) -> None:
     assert not re.search(r"https?:|[\"'(]//|@import|<script|<link|<iframe", html, re.IGNORECASE)
     assert set(re.findall(r'src="([^,"]*)', html)) == {"data:image/png;base64"}
     assert "&lt;script&gt;" in html
-    assert html.count("<svg") == 3 and html.count("#0708") == 0
+    assert html.count("<svg") == 4 and html.count("#0708") == 0
 
 
 def test_same_data_and_seed_give_the_same_results(run: Path, tmp_path: Path) -> None:
