@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import ssl
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -274,6 +276,21 @@ def test_the_camera_gives_a_result(phone, serve, app, pictures, tmp_path) -> Non
     found = it.kept("results")[0]["finding"]
     assert found["source"] == "camera"
     assert it.texts(".result h1") == [pictures[1][1]]
+
+
+def test_a_video_is_judged_frame_by_frame(phone, serve, app, pictures, tmp_path) -> None:
+    if not shutil.which("ffmpeg"):
+        pytest.skip("ffmpeg is not installed: apt-get install ffmpeg")
+    video = tmp_path / "clip.webm"
+    command = ["ffmpeg", "-loglevel", "error", "-loop", "1", "-i", str(pictures[1][0]), "-t", "1", "-r", "10"]
+    subprocess.run([*command, "-c:v", "libvpx", "-b:v", "2M", str(video)], check=True, timeout=60)
+    it = phone()
+    it.visit(serve(app).url)
+    it.give(video)
+    found = [kept["finding"] for kept in it.kept("results")]
+    assert len(found) >= 5 and len({one["study"] for one in found}) == 1
+    decided = [one["label"] for one in found if one["decision"] != "no_result"]
+    assert len(decided) >= 0.8 * len(found) and set(decided) == {pictures[1][1]}
 
 
 def y4m(path: Path, gray: np.ndarray) -> Path:
