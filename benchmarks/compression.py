@@ -33,8 +33,9 @@ from rich.console import Console
 
 from edge.inference.tflite import TFLiteEngine
 from trainer.backend import tf
+from trainer.calibration import calibration_images
 from trainer.compression.plan import Compressor
-from trainer.compression.quantization import calibration_images, to_int8
+from trainer.compression.quantization import to_int8
 from trainer.evaluation.metrics import summarize
 from trainer.learning import Lesson, learn
 from trainer.preparation import Part, Prepared, from_data, from_phantoms, prepare

@@ -98,6 +98,17 @@ class Found(Contract):
         fits = "" if self.fits else ", does not fit"
         return f"{self.settings()}: {self.measure} {self.score:.4f}, {sizes}, {self.latency:.3g} ms{fits}"
 
+    def figures(self) -> tuple[str, str, str, str, str, str]:
+        """Cells of a table: score, size, compressed size, milliseconds, whether it fits, and of the front."""
+        return (
+            f"{self.score:.4f}",
+            f"{self.size / 1000:.0f} kB",
+            f"{self.transfer / 1000:.0f} kB",
+            f"{self.latency:.3g}",
+            "yes" if self.fits else "no",
+            "yes" if self.front else "",
+        )
+
     def settings(self) -> str:
         """Its settings."""
         parts = [f"{100 * self.channels:g}% of the channels" if self.channels < 1 else "all channels"]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge.bundle.manifest import Calibration
 
-__all__ = ["calibration_images"]
+__all__ = ["calibration_images", "full_range"]
 
 
 class _Images(Protocol):
@@ -36,3 +36,14 @@ def calibration_images(train: _Images, count: int, seed: int) -> tuple[NDArray[n
                 chosen.setdefault(int(queue.pop()))
     images = np.ascontiguousarray(train.pixels[list(chosen)])
     return images, Calibration(count=len(images), sha256=hashlib.sha256(images.tobytes()).hexdigest())
+
+
+def full_range(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The images ``[n, H, W, C]`` with black and white in two corners of the first.
+
+    That gives the input its full range, hence for our networks scale 1/128 and zero point 0, and leaves the
+    ranges inside a network alone, which whole images of black and white would stretch.
+    """
+    marked: NDArray[np.uint8] = images.copy()
+    marked[0, 0, 0], marked[0, -1, -1] = 0, 255
+    return marked

@@ -88,7 +88,7 @@ def train(
 
     Not a medical device: findings are decision support.
     """
-    from trainer.preparation import PHANTOM_COUNTS, from_data, from_phantoms, prepare
+    from trainer.preparation import PHANTOM_COUNTS, from_data, from_phantoms, prepare, tell_problems
     from trainer.progress import Reporter
     from trainer.run import begin, check_free, write_run
 
@@ -103,15 +103,7 @@ def train(
     else:
         dataset = from_data(data, recipe)
     prepared = prepare(recipe, dataset, seed, reporter, epochs=epochs, generated=data is None)
-    if prepared.unreadable:
-        count, first = len(prepared.unreadable), prepared.unreadable[0]
-        reporter.say(f"{count} files cannot be read and are left out; first: {first}")
-    if prepared.leaks.count:
-        reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
-    if prepared.leaks.near:
-        reporter.say(
-            f"{prepared.leaks.near} images look the same as one of an earlier part; the report names some"
-        )
+    tell_problems(prepared, reporter)
     counts = ", ".join(f"{len(part.pixels)} {part.name}" for part in prepared.parts)
     height, width, _ = prepared.input_shape
     reporter.say(f"{counts} images of {', '.join(prepared.labels)}, as {height} x {width} pixels")
@@ -208,15 +200,6 @@ def _tried(tried: Sequence[Found]) -> Table:
     for head in heads:
         table.add_column(head, justify="left" if head == "method" else "right")
     for found in tried:
-        table.add_row(
-            f"{100 * found.channels:g}%",
-            f"{found.sparsity:.0%}",
-            found.method,
-            f"{found.score:.4f}",
-            f"{found.size / 1000:.0f} kB",
-            f"{found.transfer / 1000:.0f} kB",
-            f"{found.latency:.3g}",
-            "yes" if found.fits else "no",
-            "yes" if found.front else "",
-        )
+        settings = (f"{100 * found.channels:g}%", f"{found.sparsity:.0%}", found.method)
+        table.add_row(*settings, *found.figures())
     return table

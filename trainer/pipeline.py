@@ -15,9 +15,10 @@ import yaml
 
 from edge.bundle.manifest import Manifest, Provenance
 from trainer.budget import Budget, Found
+from trainer.calibration import calibration_images
 from trainer.compression.plan import Compressor
 from trainer.compression.pruning import sparsity
-from trainer.compression.quantization import calibration_images, describe, to_float, to_int8
+from trainer.compression.quantization import describe, to_float, to_int8
 from trainer.compression.search import search
 from trainer.evaluation.costs import Costs
 from trainer.evaluation.layers import layer_errors
@@ -94,10 +95,11 @@ def train(
     with _timed(seconds, "export"):
         reporter.say("Quantizing to int8, and judging every variant through the device's interpreter")
         models = {"float": to_float(model)}
+        before_rounding = models["float"] if final is model else to_float(final)
         if wanted.channels < 1 or (wanted.sparsity and wanted.pruning_epochs):
-            models["pruned"] = to_float(final)
+            models["pruned"] = before_rounding
         models["int8"] = to_int8(final, images)
-        layers = layer_errors(to_float(final), models["int8"], prepared.tune.pixels)
+        layers = layer_errors(before_rounding, models["int8"], prepared.tune.pixels)
     keras_file = _saved(model)
     with _timed(seconds, "judging"):
         finished = finish(

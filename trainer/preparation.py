@@ -33,6 +33,8 @@ __all__ = [
     "joined",
     "prepare",
     "resolve",
+    "slug",
+    "tell_problems",
 ]
 
 NEGATIVE_NAMES = (
@@ -293,7 +295,7 @@ def prepare(
             statement="Demonstration only: learned from generated phantoms and knows nothing of patients."
         )
         resolved = resolved.model_copy(update={"intended_use": use})
-    name = _slug(dataset.origin.stem) if recipe.name in GENERIC else recipe.name
+    name = slug(dataset.origin.stem) if recipe.name in GENERIC else recipe.name
     return Prepared(
         name=name,
         recipe=resolved,
@@ -304,6 +306,19 @@ def prepare(
         unreadable=tuple(why for _, why in dataset.unreadable),
         generated=generated,
     )
+
+
+def tell_problems(prepared: Prepared, reporter: Reporter) -> None:
+    """Say what is wrong with the data and does not keep it from being used."""
+    if prepared.unreadable:
+        count, first = len(prepared.unreadable), prepared.unreadable[0]
+        reporter.say(f"{count} files cannot be read and are left out; first: {first}")
+    if prepared.leaks.count:
+        reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
+    if prepared.leaks.near:
+        reporter.say(
+            f"{prepared.leaks.near} images look the same as one of an earlier part; the report names some"
+        )
 
 
 def _part(name: str, dataset: Dataset, loaded: Loaded) -> Part:
@@ -348,5 +363,6 @@ def _steps(recipe: Recipe, height: int, width: int, enlarges: bool) -> tuple[Ste
     return (*recipe.steps, *missing, resize)
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """``text`` as the name of a bundle."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:64].strip("-") or "model"

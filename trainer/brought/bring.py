@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,10 +19,10 @@ from trainer.brought.check import check_conversion, check_form
 from trainer.brought.convert import to_int8, to_tflite
 from trainer.brought.graph import Brought, bring_into_form
 from trainer.brought.scaling import Scaling, from_tensor, input_spec, parse_scaling
-from trainer.calibration import calibration_images
+from trainer.calibration import calibration_images, full_range
 from trainer.finishing import Finished, draft, finish, learned_from, tools
 from trainer.packaging.operators import check_target, operators
-from trainer.preparation import Prepared, from_data, prepare
+from trainer.preparation import Prepared, from_data, prepare, slug, tell_problems
 from trainer.progress import Reporter
 from trainer.recipe import InputSize, Recipe
 
@@ -126,25 +125,13 @@ def _prepare(
             f"{data}: has images with several labels or none, but {source} ends in a softmax, which names one"
         )
     prepared = prepare(recipe, dataset, seed, reporter)
-    if prepared.unreadable:
-        count, first = len(prepared.unreadable), prepared.unreadable[0]
-        reporter.say(f"{count} files cannot be read and are left out; first: {first}")
-    if prepared.leaks.count:
-        reporter.say(f"{prepared.leaks.count} images stand in more than one part; the report names some")
-    if prepared.leaks.near:
-        reporter.say(
-            f"{prepared.leaks.near} images look the same as one of an earlier part; the report names some"
-        )
+    tell_problems(prepared, reporter)
     name = source.name.removesuffix(source.suffix) if recipe.name == GENERIC else recipe.name
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:64].strip("-")
-    return replace(prepared, name=slug or "model")
+    return replace(prepared, name=slug(name))
 
 
 def _quantized(brought: Brought, images: NDArray[np.uint8], scaling: Scaling, source: Path) -> bytes:
-    calibration = images.copy()
-    # Black and white in two corners: the input's range is that of all images, not of these.
-    calibration[0, 0, 0], calibration[0, -1, -1] = 0, 255
-    return to_int8(brought.model, scaling.apply(calibration), source)
+    return to_int8(brought.model, scaling.apply(full_range(images)), source)
 
 
 def _draft(

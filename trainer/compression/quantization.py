@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from edge.bundle.manifest import InputSpec, OutputSpec
 from edge.errors import ScanwrightError
 from trainer.backend import quiet, tf
-from trainer.calibration import calibration_images
+from trainer.calibration import full_range
 from trainer.models.export import export
 
-__all__ = ["calibration_images", "describe", "to_float", "to_int8"]
+__all__ = ["describe", "to_float", "to_int8"]
 
 
 def to_float(model: Any) -> bytes:
@@ -33,11 +33,7 @@ def to_int8(model: Any, calibration: NDArray[np.uint8]) -> bytes:
     Raises:
         ScanwrightError: the input's quantization did not come out as exactly ``p - 128``.
     """
-    images = calibration.copy()
-    # Black and white in two corners give the input its full range, hence scale 1/128 and zero point 0, and
-    # leave the ranges inside the network alone, which whole images of black and white would stretch.
-    images[0, 0, 0], images[0, -1, -1] = 0, 255
-    model_file = _convert(model, images)
+    model_file = _convert(model, full_range(calibration))
     spec, _ = describe(model_file)
     if (spec.dtype, spec.scale, spec.zero_point) != ("int8", 1 / 128, 0):
         raise ScanwrightError(

@@ -112,21 +112,7 @@ def within_budget(costs: Costs) -> str:
         "fits",
         "front",
     )
-    rows = [
-        row(
-            (
-                found.settings(),
-                f"{found.score:.4f}",
-                f"{found.size / 1000:.0f} kB",
-                f"{found.transfer / 1000:.0f} kB",
-                f"{found.latency:.3g}",
-                "yes" if found.fits else "no",
-                "yes" if found.front else "",
-            ),
-            chosen=found.best,
-        )
-        for found in tried
-    ]
+    rows = [row((found.settings(), *found.figures()), chosen=found.best) for found in tried]
     said = (
         f"Taken: {best.settings()}, the best that fits."
         if best.fits
