@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr
 
 from edge.agent.config import DicomSource
 from edge.agent.recorder import Recorder
+from edge.agent.sender import Sender
 from edge.agent.spool import Custody
 from edge.sources.commitment import FOLDER, INSTANCE
 from edge.sources.dicom_tls import client_context
@@ -52,7 +52,7 @@ def outcome(
     return found
 
 
-class Commitments:
+class Commitments(Sender):
     """Answers the requests that a receiver's SCP has taken, each by an N-EVENT-REPORT on an association of
     its own; a machine that is not there is tried again every minute, for a week."""
 
@@ -61,21 +61,11 @@ class Commitments:
         recorder: Recorder,
     ) -> None:  # fmt: skip
         """``inbox`` is the receiver's."""
+        super().__init__(f"commit-{source.name}")
         self._source, self._folder, self._custody = source, inbox / FOLDER, custody
         self._archive_title, self._recorder = archive_title, recorder
         self._tls = client_context(source.tls) if source.tls else None
         self._later: dict[str, float] = {}
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"commit-{source.name}", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; what was not told is told after the next start."""
-        self._stop.set()
-        self._thread.join(2.0)
 
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_S):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from edge.agent.archive import Archive
 from edge.agent.cases import Cases
@@ -13,21 +12,12 @@ from edge.agent.database import Database
 from edge.agent.forward import Forwarder
 from edge.agent.identity import Identity
 from edge.agent.recorder import Recorder
+from edge.agent.sender import Sender
 from edge.agent.spool import Spool
 from edge.agent.store import Store
 from edge.mqtt.payloads import BundleRef
 
-__all__ = ["Outgoing", "outgoing"]
-
-
-class Outgoing(Protocol):
-    """Something that sends from a thread of its own."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def stop(self) -> None:
-        """End."""
+__all__ = ["outgoing"]
 
 
 def outgoing(
@@ -39,14 +29,14 @@ def outgoing(
     identity: Identity,
     recorder: Recorder,
     bundles: Sequence[BundleRef],
-) -> list[Outgoing]:
+) -> list[Sender]:
     """All senders that a configuration with an archive asks for.
 
     Raises:
         BadInputError: configured certificates cannot be used.
     """
     archive = Archive(pacs)
-    senders: list[Outgoing] = [Forwarder(archive, spool, recorder)]
+    senders: list[Sender] = [Forwarder(archive, spool, recorder)]
     if pacs.results:
         from edge.agent.results import Results
 

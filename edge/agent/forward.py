@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from io import BytesIO
 from typing import Literal
 
@@ -10,6 +9,7 @@ from pydicom import Dataset, dcmread
 
 from edge.agent.archive import Archive, RefusedError, UnreachableError
 from edge.agent.recorder import Recorder
+from edge.agent.sender import Sender
 from edge.agent.spool import Kept, Spool
 from edge.agent.vault import VaultError
 from edge.imaging.dicom import DAMAGE
@@ -20,7 +20,7 @@ _LOOK_S = 1.0
 _BACK_OFF_S = (5.0, 300.0)
 
 
-class Forwarder:
+class Forwarder(Sender):
     """Sends what waits in the spool, oldest first, one association for each object, as it came.
 
     When the archive is not reached or out of resources,
@@ -28,19 +28,9 @@ class Forwarder:
     """
 
     def __init__(self, archive: Archive, spool: Spool, recorder: Recorder) -> None:
+        super().__init__("forward")
         self._archive, self._spool, self._recorder = archive, spool, recorder
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="forward", daemon=True)
         self._lost = False
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; an object that is on its way is sent again at the next start, if its answer comes too late."""
-        self._stop.set()
-        self._thread.join(2.0)
 
     def _run(self) -> None:
         wait = _BACK_OFF_S[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 
@@ -18,6 +17,7 @@ from edge.agent.database import Database
 from edge.agent.documents import Document, Evidence, capture, complete, report
 from edge.agent.identity import Identity
 from edge.agent.recorder import Recorder
+from edge.agent.sender import Sender
 from edge.agent.spool import Spool
 from edge.agent.store import Store, StoredFinding
 from edge.agent.vault import VaultError
@@ -33,7 +33,7 @@ _BACK_OFF_S = (5.0, 300.0)
 _RANK = {"no_result": 0, "negative": 1, "positive": 2}
 
 
-class Results:
+class Results(Sender):
     """Sends the results of each study once for each time that it was closed.
 
     Of a still every finding is reported, of a cine the best. UIDs are keyed hashes of the study, the bundle
@@ -53,20 +53,10 @@ class Results:
         kinds: Sequence[str],
     ) -> None:
         """``kinds``: ``report``, ``capture``, or both."""
+        super().__init__("results")
         self._database, self._store, self._spool, self._cases = database, store, spool, cases
         self._identity, self._archive, self._recorder = identity, archive, recorder
         self._bundles, self._kinds = bundles, kinds
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="results", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End; what is on its way is sent again at the next start."""
-        self._stop.set()
-        self._thread.join(2.0)
 
     def _run(self) -> None:
         wait = _BACK_OFF_S[0]

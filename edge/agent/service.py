@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edge import __version__
 from edge.agent.audit import Audit
@@ -36,6 +36,7 @@ from edge.agent.recorder import Recorder
 from edge.agent.remote import Remote
 from edge.agent.report import Reporter
 from edge.agent.room import NoRoomError, Room
+from edge.agent.sender import Sender
 from edge.agent.settings import SettingsFile, applied
 from edge.agent.spool import Spool
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
@@ -48,9 +49,6 @@ from edge.mqtt.connection import Connection
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
-
-if TYPE_CHECKING:
-    from edge.agent.dicom_out import Outgoing
 
 __all__ = ["Agent", "Lasting"]
 
@@ -124,7 +122,7 @@ class Agent:
                 least_mb=config.min_free_mb,
             )
             self._originals = Originals(cases, spool, self._identity, self._recorder)
-            self._outgoing: list[Outgoing] = []
+            self._outgoing: list[Sender] = []
             if config.pacs is not None:
                 from edge.agent.dicom_out import outgoing
 
