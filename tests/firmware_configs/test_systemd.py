@@ -28,11 +28,18 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(params=["scanwright-agent.service", "scanwright-clock.service"])
+@pytest.fixture(
+    params=["scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service"]
+)
 def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A unit with a program that is on this machine, too."""
     path = tmp_path / request.param
-    path.write_text((UNITS / request.param).read_text().replace(PROGRAM, "/bin/true"))
+    path.write_text(
+        (UNITS / request.param)
+        .read_text()
+        .replace(PROGRAM, "/bin/true")
+        .replace("/usr/sbin/nft", "/bin/true")
+    )
     return path
 
 
