@@ -14,7 +14,7 @@ from edge.errors import BadInputError
 from edge.schema import parse
 from edge.site import Cart, Site
 
-__all__ = ["BUNDLES", "CONFIG", "STATE", "Entry", "cart_files", "wifi_name"]
+__all__ = ["BUNDLES", "CONFIG", "SCREEN_PORT", "STATE", "Entry", "cart_files", "wifi_name"]
 
 CONFIG, STATE = "/etc/scanwright", "/var/lib/scanwright"
 BUNDLES = "/usr/share/scanwright/bundles"

@@ -123,6 +123,12 @@ def write_card(image: Path, disk: Path, advance: Callable[[int], None]) -> str:
         os.close(descriptor)
 
 
+def _all(said: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield said
+    for child in said.get("children", ()):
+        yield from _all(child)
+
+
 def extents(image: Path) -> list[tuple[int, int]]:
     """Where a sparse file has data: offsets and lengths, in order."""
     found = []

@@ -15,7 +15,7 @@ __all__ = ["label"]
 
 
 def label(site: Site, cart: Cart, password: str) -> bytes:
-    """An SVG of 90 x 55 mm for a cart with its own Wi-Fi. It shows the passphrase: it belongs on that cart."""
+    """An SVG of 90 x 55 mm for a cart with its own Wi-Fi; it shows the passphrase."""
     address = f"http://{cart.network.access_point_address.ip}:{SCREEN_PORT}/"
     codes = (
         (helpers.make_wifi(wifi_name(cart), password, "WPA"), 5, f"1. Wi-Fi {wifi_name(cart)}", password),
