@@ -14,6 +14,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 __all__ = [
     "NEWEST",
@@ -42,7 +43,7 @@ class Result:
     ``told`` says that an event has told it.
     """
 
-    what: str
+    what: Literal["committed", "refused", "rolled_back"]
     version: str
     reason: str | None = None
     told: bool = False
