@@ -1,4 +1,4 @@
-"""``scanwright flash`` as somebody at a desk uses it; the agent's package, tested elsewhere, is a small one."""
+"""``scanwright flash`` as somebody at a desk uses it; the agent's package is a small one here."""
 
 from __future__ import annotations
 
