@@ -8,10 +8,12 @@ spool comes on top.
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -25,6 +27,11 @@ BUNDLE = Path(__file__).parents[1] / "trainer/demo"
 def written(process: subprocess.Popen[bytes]) -> int:
     lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
     return int(dict(line.split(": ") for line in lines)["write_bytes"])
+
+
+def found(path: Path) -> int:
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+        return int(database.execute("SELECT count(*) FROM outbox WHERE kind = 'finding'").fetchone()[0])
 
 
 @click.command()
@@ -58,8 +65,8 @@ def main(seconds: int, findings: int) -> None:
             for number in range(findings):
                 image = pixels.integers(0, 256, (128, 128), np.uint8)
                 cv2.imwrite(str(folder / "drop" / f"{number}.png"), image)
-            while any((folder / "drop").glob("*.png")) and time.monotonic() - began < 300:
-                time.sleep(0.2)
+            while found(folder / "state/agent.db") < findings and time.monotonic() - began < 300:
+                time.sleep(0.5)
             time.sleep(2)
             each = (written(process) - before - idle * (time.monotonic() - began)) / findings
         finally:

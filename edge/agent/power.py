@@ -1,4 +1,4 @@
-"""The board's power: a supply that sags, or a battery (UPS) that runs low, is told before it ends the cart."""
+"""The board's power: a supply that sags, or a battery (UPS) that runs low, is told before the cart ends."""
 
 from __future__ import annotations
 
