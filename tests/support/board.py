@@ -158,8 +158,8 @@ class Board:
                     "-kernel", str(image), "-initrd", str(initrd), "-append", words,
                     "-drive", f"if=none,id=card,format=raw,file={self.card}",
                     "-device", "virtio-blk-pci,drive=card",
-                    "-netdev", modality, "-device", "virtio-net-pci,netdev=m",
-                    "-netdev", "user,id=u", "-device", "virtio-net-pci,netdev=u",
+                    "-netdev", modality, "-device", "virtio-net-pci,netdev=m,romfile=",
+                    "-netdev", "user,id=u", "-device", "virtio-net-pci,netdev=u,romfile=",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
