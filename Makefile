@@ -28,7 +28,7 @@ demo-bundle: $(VENV)/.project
 	$(BIN)/python -m trainer.demo.build
 
 test: lint types $(VENV)-tflite-runtime/.requirements
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.project
 	$(BIN)/ruff check .
