@@ -10,13 +10,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 
 from edge.agent.config import AgentConfig
 from edge.agent.inputs import open_source
 from edge.imaging.frame import Frame
-from edge.sources.base import Item, Source
+from edge.sources.base import Item, Notice, Source
 
 __all__ = ["Feeds"]
 
@@ -25,11 +25,12 @@ _LOOK_S = 0.2  # how soon a stop is noticed
 _END_S = 1.0  # for a source to end; what it had in hand is read again
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Feed:
     key: object  # what it was made of
-    stop: threading.Event
-    thread: threading.Thread
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread = field(init=False)
+    trouble: str | None = None  # the notice that it is lost, until the one that it is back
 
 
 class Feeds:
@@ -54,6 +55,10 @@ class Feeds:
     def taken(self) -> None:
         """What :meth:`next` gave is done with."""
         self._in_hand = None
+
+    def troubles(self) -> dict[str, str | None]:
+        """By name of each source: why nothing comes from it, or None."""
+        return {name: feed.trouble for name, feed in list(self._running.items())}
 
     def attach(self, seen: Callable[[str], bool]) -> None:
         """``seen`` says from now on whether a key is committed."""
@@ -85,12 +90,12 @@ class Feeds:
         self._end(list(self._running))
 
     def _begin(self, source: Source, key: object) -> None:
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=self._feed, args=(source, stop), name=f"source-{source.name}", daemon=True
+        feed = _Feed(key)
+        feed.thread = threading.Thread(
+            target=self._feed, args=(source, feed), name=f"source-{source.name}", daemon=True
         )
-        self._running[source.name] = _Feed(key, stop, thread)
-        thread.start()
+        self._running[source.name] = feed
+        feed.thread.start()
 
     def _end(self, names: Iterable[str]) -> None:
         ending = [self._running.pop(name) for name in names]
@@ -99,8 +104,11 @@ class Feeds:
         for feed in ending:
             feed.thread.join(_END_S)
 
-    def _feed(self, source: Source, stop: threading.Event) -> None:
+    def _feed(self, source: Source, feed: _Feed) -> None:
+        stop = feed.stop
         for item in source.frames(stop):
+            if isinstance(item, Notice) and item.code.endswith(("_lost", "_back")):
+                feed.trouble = item.message if item.code.endswith("_lost") else None
             waiting = True
             while waiting and not stop.is_set():
                 with suppress(Full):

@@ -20,6 +20,7 @@ from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
 from edge.agent.config import AgentConfig, CaptureSource
 from edge.agent.database import Database
 from edge.agent.defects import defects_stop
+from edge.agent.diagnostics import Diagnostics
 from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
@@ -159,7 +160,6 @@ class Agent:
                 "status": lambda _: self._status(),
                 "overlay": self._overlay,
             }
-            self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
             self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._connection = Connection(
                 broker,
@@ -188,6 +188,10 @@ class Agent:
                     self.health,
                     self.trouble,
                 )
+            show = self.screen.identify if self.screen else None
+            diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
+            handlers |= self._remote.handlers() | diagnostics.handlers()
+            self._commands = Commands(self._database, self._clock, handlers)
             self._held = stack.pop_all()
 
     def run(self, stop: threading.Event) -> None:
