@@ -8,6 +8,7 @@ one reads again whatever was not marked as seen.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ __all__ = ["Feeds"]
 
 _AHEAD = 2  # frames that wait for the model
 _LOOK_S = 0.2  # how soon a stop is noticed
+_STALE_S = 5.0  # so old a live frame says nothing of now
 _END_S = 1.0  # for a source to end; what it had in hand is read again
 
 
@@ -36,8 +38,9 @@ class _Feed:
 class Feeds:
     """Sources at work; what they give is taken in order, by one thread."""
 
-    def __init__(self) -> None:
-        self._items: Queue[Item] = Queue(_AHEAD)
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._items: Queue[tuple[Item, float]] = Queue(_AHEAD)
         self._in_hand: Item | None = None
         self._running: dict[str, _Feed] = {}
         self._stopped = threading.Event()
@@ -45,11 +48,14 @@ class Feeds:
         self._seen_by: Callable[[str], bool] | None = None
 
     def next(self, timeout_s: float) -> Item | None:
-        """What comes next, the same until it is :meth:`taken`; None when nothing comes in time."""
+        """What comes next, the same until it is :meth:`taken`; None when nothing comes in time, or only a
+        live frame that has waited since before the agent stopped taking any."""
         if self._in_hand is None:
             with suppress(Empty):
-                self._in_hand = self._items.get(timeout=timeout_s)
+                item, since = self._items.get(timeout=timeout_s)
                 self._items.task_done()
+                stale = isinstance(item, Frame) and item.live and self._monotonic() - since > _STALE_S
+                self._in_hand = None if stale else item
         return self._in_hand
 
     def taken(self) -> None:
@@ -109,10 +115,10 @@ class Feeds:
         for item in source.frames(stop):
             if isinstance(item, Notice) and item.code.endswith(("_lost", "_back")):
                 feed.trouble = item.message if item.code.endswith("_lost") else None
-            waiting = True
+            waiting, since = True, self._monotonic()
             while waiting and not stop.is_set():
                 with suppress(Full):
-                    self._items.put(item, timeout=_LOOK_S)
+                    self._items.put((item, since), timeout=_LOOK_S)
                     waiting = False
             if isinstance(item, Frame) and item.live:  # one that waits grows old: take no other meanwhile
                 with self._items.all_tasks_done:

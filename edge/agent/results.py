@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 
 from edge.agent.archive import Archive, RefusedError, UnreachableError
 from edge.agent.cases import Cases
+from edge.agent.commands import Scalar
 from edge.agent.database import Database
 from edge.agent.documents import Document, Evidence, capture, complete, report
 from edge.agent.identity import Identity
@@ -22,7 +23,7 @@ from edge.agent.spool import Spool
 from edge.agent.store import Store, StoredFinding
 from edge.agent.vault import VaultError
 from edge.imaging.dicom import DAMAGE
-from edge.mqtt.payloads import BundleRef
+from edge.mqtt.payloads import BundleRef, Severity
 
 __all__ = ["Results"]
 
@@ -101,9 +102,9 @@ class Results(Sender):
 
         self._database.write(write).result()
 
-    def _tell(self, severity: str, code: str, message: str, study: str, documents: int) -> None:
-        data = {"study": study, "documents": documents}
-        self._recorder.tell(self._recorder.event(severity, code, message, data))  # type: ignore[arg-type]
+    def _tell(self, severity: Severity, code: str, message: str, study: str, documents: int) -> None:
+        data: dict[str, Scalar] = {"study": study, "documents": documents}
+        self._recorder.tell(severity, code, message, data)
 
     def _documents(self, study: str, closings: int) -> Iterator[Dataset]:
         headers = list(self._headers(study))
