@@ -43,7 +43,7 @@ class Recorder:
         self._writing: deque[Future[int]] = deque()
         # When each open study was last heard of; after a restart its silence begins anew.
         now = time.monotonic()
-        self._open = {study: now for (study,) in database.read("SELECT study FROM study WHERE open")}
+        self._open = {study: now for (study,) in database.read("SELECT study FROM study WHERE open = 1")}
 
     def finding(self, report: Report, event: Event | None = None) -> Future[int]:
         """Keep a finding, and with it the event it comes with; nothing if the same id was kept before.
