@@ -161,6 +161,11 @@ class MqttConfig(Contract):
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
     )
+    discovery_prefix: Name | None = Field(
+        default=None,
+        description="tell Home Assistant what the device has to show, below this first part of the topic;"
+        " Home Assistant listens below 'homeassistant'",
+    )
 
 
 class ScreenConfig(Contract):
