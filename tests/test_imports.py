@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "edge.update",
         "edge.web",
     },
-    "edge.keys": BELOW | {"edge.mqtt.topics", "edge.site"},
+    "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
     "edge.monitor": BELOW | {"edge.mqtt", "edge.web"},
 }

@@ -361,7 +361,9 @@ class Agent:
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
+        health = self.health().model_dump(
+            mode="json", exclude={"schema_version", "stamp", "throttling", "slots"}
+        )
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 
