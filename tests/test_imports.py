@@ -41,7 +41,7 @@ MAY_IMPORT = {
     },
     "edge.keys": BELOW | {"edge.mqtt.topics", "edge.site"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
-    "edge.monitor": BELOW | {"edge.mqtt", "edge.web"},
+    "edge.monitor": BELOW | {"edge.bundle.reasons", "edge.mqtt", "edge.web"},
 }
 
 
