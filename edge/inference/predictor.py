@@ -8,7 +8,7 @@ from time import perf_counter
 import numpy as np
 
 from edge.bundle.archive import Bundle
-from edge.bundle.errors import BundleError
+from edge.bundle.errors import BundleError, GoldenError
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import InputSpec, Manifest, OutputSpec
 from edge.imaging import quality
@@ -163,7 +163,7 @@ def replay(predictor: Predictor, golden: Golden) -> int:
     outputs = np.concatenate([engine.run(vector[np.newaxis])[logits.index] for vector in inputs])
     difference = golden.difference(outputs)
     if difference > golden.tolerance:
-        raise BundleError(
+        raise GoldenError(
             f"golden.npz: {engine.name} ({engine.kernel}) differs by {difference} steps from the expected "
             f"outputs ({golden.kernel}); {golden.tolerance} are allowed"
         )

@@ -89,6 +89,7 @@ class Connection:
         self._forgive_at = float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
+        self._birth_due = False
         self._latest: dict[str, bytes] = {}
         self._stopping = threading.Event()
         self._deadline = float("inf")
@@ -120,6 +121,11 @@ class Connection:
     def say(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 0; while there is no connection only the latest of a topic is kept."""
         self._latest[topic] = payload
+        self.wake()
+
+    def say_birth(self) -> None:
+        """Say the birth again: something in it has changed. Without a connection the next one says it."""
+        self._birth_due = True
         self.wake()
 
     def stop(self, timeout_s: float) -> None:
@@ -296,6 +302,9 @@ class Connection:
             return
         for topic in list(self._latest) if self._meter.allows("health") else ():
             client.publish(topic, self._latest.pop(topic), qos=0)
+        if self._birth_due:
+            self._birth_due = False
+            self._own.append((self._topics.birth, self._birth()))
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
@@ -375,7 +384,7 @@ class Connection:
         self._online = True
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
         self._own.append((self._topics.availability, ONLINE.encode()))
-        self._own.append((self._topics.birth, self._birth()))
+        self._birth_due = True
         self._own.extend(self._introduction.items())
         self._tell(True, "")
 
