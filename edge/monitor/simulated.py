@@ -86,7 +86,7 @@ class Simulated:
             decision=decision,  # type: ignore[arg-type]
             label="pneumonia" if positive else None,
             probability=known.get("pneumonia"),
-            probabilities={"normal": 1 - p for p in known.values()} | known,
+            probabilities=known and known | {"normal": 1 - known["pneumonia"]},
             thresholds={"pneumonia": 0.5},
             reasons=(Reason.BLURRED,) if decision == "no_result" else (),
             evidence=Evidence(quality={"brightness": 120.0, "contrast": 40.0, "sharpness": 2.0}),
