@@ -93,6 +93,7 @@ def monitor(
     if context.invoked_subcommand is not None:
         return
     from edge.monitor.receiver import Receiver
+    from edge.monitor.rollouts import Rollouts
     from edge.monitor.upkeep import Upkeep
 
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", force=True)
@@ -104,12 +105,14 @@ def monitor(
         signal.signal(number, lambda _number, _frame: stop.set())
     with opened(store_url, receives=workers_group is None) as database:
         receiver = Receiver(broker, database, workers_group)
-        upkeep = Upkeep(database, keep_days)
-        upkeep.start()
+        beside = (Upkeep(database, keep_days), Rollouts(database))
+        for one in beside:
+            one.start()
         try:
             receiver.run(stop)
         finally:
-            upkeep.stop()
+            for one in beside:
+                one.stop()
     stored, repeated, refused = receiver.stored, receiver.repeated, receiver.refused
     click.echo(f"{stored} findings stored, {repeated} came again, {refused} messages refused")
 
