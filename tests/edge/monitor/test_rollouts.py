@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from edge.monitor.store.commands import claim
-from edge.monitor.store.intake import MonitorEvent, keep, tell
 from fleet import BUNDLE, Simulated
 from sqlalchemy import update
 
@@ -14,6 +12,8 @@ from edge.errors import BadInputError
 from edge.monitor import rollouts
 from edge.monitor.rollout import Plan
 from edge.monitor.store import audit
+from edge.monitor.store.commands import claim
+from edge.monitor.store.intake import MonitorEvent, keep, tell
 from edge.mqtt.payloads import SlotStatus
 
 PLAN = Plan(stages=(0.2, 1.0), wait_s=100)
