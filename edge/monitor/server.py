@@ -24,7 +24,7 @@ from starlette.staticfiles import StaticFiles
 import edge.web
 from edge.errors import BadInputError, ScanwrightError
 from edge.monitor.access import SecurityHeaders, Tries, Visit, guarded
-from edge.monitor.pages import audit, cart, drift, findings, fleet, login, review
+from edge.monitor.pages import audit, cart, drift, findings, fleet, login, review, rollouts
 from edge.monitor.store.database import Database
 from edge.monitor.view import FleetView
 
@@ -63,6 +63,9 @@ def create_app(
         Route("/labels.csv", guarded("reviewer", review.labels_csv)),
         Route("/drift", guarded("viewer", drift.drift)),
         Route("/drift", guarded("engineer", drift.anew), methods=["POST"]),
+        Route("/rollouts", guarded("viewer", rollouts.rollouts)),
+        Route("/rollouts", guarded("engineer", rollouts.start), methods=["POST"]),
+        Route("/rollouts/{id}", guarded("engineer", rollouts.change), methods=["POST"]),
         Route("/audit", guarded("engineer", audit.audit)),
         Route("/api/events", _events),
         Route("/healthz", _healthy),
