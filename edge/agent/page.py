@@ -43,8 +43,9 @@ class View:
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
     saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
-    no image is taken, "metered" where nothing is told until tomorrow. ``lockable``: there is a
-    PIN, and it may be given from where the page is asked for; ``patients`` is None while the lock is closed.
+    no image is taken, "metered" where nothing is told until tomorrow; ``identifying``: somebody far away asks
+    which cart this is. ``lockable``: there is a PIN, and it may be given from where the page is asked for;
+    ``patients`` is None while the lock is closed.
     """
 
     site: str
@@ -58,6 +59,7 @@ class View:
     waiting: int
     unsigned: bool
     trouble: str | None = None
+    identifying: bool = False
     lockable: bool = False
     patients: Patients | None = None
 
@@ -125,6 +127,8 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
     banners = SubElement(body, "div", id="banners")
     # Shown by the script when the agent no longer answers.
     SubElement(banners, "p", {"class": "banner lost", "role": "alert"}).text = texts["banner.lost"]
+    if view.identifying:
+        _identify(banners, view, texts)
     if view.trouble:
         _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
     if view.unsigned:
@@ -135,6 +139,14 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
         SubElement(earlier, "a", {"href": "/", "class": "button", "id": "latest"}).text = texts[
             "banner.latest"
         ]
+
+
+def _identify(banners: Element, view: View, texts: Mapping[str, str]) -> None:
+    """The cart's name over everything else, until the screen is touched."""
+    box = SubElement(banners, "div", {"class": "identify", "role": "alert"})
+    _text(box, "p", view.device, "name")
+    _text(box, "p", view.site)
+    _text(box, "p", texts["identify"])
 
 
 def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:

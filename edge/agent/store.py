@@ -11,6 +11,7 @@ from typing import Any
 from edge.agent.audit import Audit
 from edge.agent.clock import corrected
 from edge.agent.database import Database
+from edge.agent.outbox import Outbox
 
 __all__ = ["Store", "StoredFinding", "add", "mark"]
 
@@ -84,9 +85,7 @@ class Store:
 
     def waiting(self) -> int:
         """How many findings wait to be delivered."""
-        return int(
-            self._database.read("SELECT count(*) FROM outbox WHERE kind = 'finding' AND aside IS NULL")[0][0]
-        )
+        return Outbox(self._database).counts()["finding"]
 
     def seen(self, key: str) -> bool:
         """Whether a key was marked as seen."""
@@ -103,7 +102,7 @@ class Store:
             if deleted:
                 connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
                 audit.append(connection, "purge", {"findings": deleted, "keep_days": keep_days})
-            connection.execute("DELETE FROM study WHERE NOT open AND heard < ?", (oldest,))
+            connection.execute("DELETE FROM study WHERE open = 0 AND heard < ?", (oldest,))
 
         self._database.write(delete)
 
