@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from edge.monitor.access import Visit
 from edge.monitor.export import FINDING_COLUMNS, fhir_bundle, finding_row, to_csv
 from edge.monitor.pages.layout import decision, link, percent, shown, when
+from edge.monitor.pages.verdicts import buttons
 from edge.monitor.store import fleet, reviews
 from edge.monitor.store.fleet import Filter
 from edge.web.html import Child, tag
@@ -102,7 +103,9 @@ def finding(visit: Visit) -> Response:
         title,
         tag("div", tag("h1", title), decision(visit, row.decision, row.label), class_="title"),
         judged,
+        buttons(visit, row, then="finding") if visit.account.may("reviewer") else None,
         detail(visit, row),
+        scripts=("review",),
     )
 
 
@@ -174,10 +177,10 @@ def evidence(visit: Visit, row: Any, said: dict[str, Any]) -> Child:
 def verdict_text(visit: Visit, said: Any) -> str:
     """A verdict in words."""
     if said.labels is None:
-        return visit.t("verdict.unclear")
+        return visit.texts["verdict.unclear"]
     labels = ", ".join(json.loads(said.labels)) or visit.texts["decision.negative"]
     key = "verdict.given" if said.agrees is None else "verdict.agrees" if said.agrees else "verdict.differs"
-    return visit.t(key, labels=labels)
+    return visit.texts[key].format(labels=labels)
 
 
 def listed(visit: Visit, rows: Sequence[Any], *, short: bool = False) -> Element:

@@ -15,14 +15,14 @@ from edge.monitor.access import Visit
 from edge.monitor.accuracy import Field, Share, fields
 from edge.monitor.export import label_rows, to_csv
 from edge.monitor.pages.findings import detail
-from edge.monitor.pages.layout import decision, form, link, percent, shown
+from edge.monitor.pages.layout import decision, link, percent, shown
+from edge.monitor.pages.verdicts import UnknownVerdictError, buttons, negative, truth
 from edge.monitor.store import fleet, reviews
 from edge.web.html import Child, tag
 
 __all__ = ["accuracy", "judge", "labels_csv", "review"]
 
 _NEXT = 12
-_KEYS = 9  # labels that have a key
 _PERIOD_S = 90 * 86400.0
 _COLUMNS = ("path", "labels", "patient", "site")
 
@@ -57,7 +57,7 @@ def review(visit: Visit) -> Response:
         tag(
             "section",
             tag("h2", tag("bdi", row.case_code), " ", decision(visit, row.decision, row.label)),
-            _verdicts(visit, row, site),
+            buttons(visit, row, of=site or ""),
             detail(visit, row),
             class_="task",
             data_finding=row.id,
@@ -74,17 +74,9 @@ def judge(visit: Visit) -> Response:
     )
     if row is None:
         return PlainTextResponse("no such finding\n", status_code=404)
-    verdict, known = visit.form.get("verdict", ""), _labels(row)
-    given: Sequence[str] | None
-    if verdict == "confirm" and row.decision != "no_result":
-        given = [row.label] if row.decision == "positive" and row.label else []
-    elif verdict == "nothing":
-        given = []
-    elif verdict == "unclear":
-        given = None
-    elif verdict.startswith("label:") and verdict[6:] in known:
-        given = [verdict[6:]]
-    else:
+    try:
+        given = truth(row, visit.form.get("verdict", ""))
+    except UnknownVerdictError:
         return PlainTextResponse("no such verdict\n", status_code=400)
     actor, now = visit.account.name, time.time()
     visit.write(
@@ -93,7 +85,10 @@ def judge(visit: Visit) -> Response:
         finding=f"{row.site}/{row.device}/{row.id}",
         labels=None if given is None else ", ".join(given),
     )
-    return RedirectResponse(link("/review", site=visit.form.get("of")), status_code=303)
+    next_ = link("/review", site=visit.form.get("of"))
+    if visit.form.get("then") == "finding":
+        next_ = f"/finding/{row.site}/{row.device}/{row.id}"
+    return RedirectResponse(next_, status_code=303)
 
 
 def accuracy(visit: Visit) -> Response:
@@ -143,46 +138,11 @@ def labels_csv(visit: Visit) -> Response:
 
     def reviewed() -> Iterator[tuple[Any, Sequence[str]]]:
         for row in rows:
-            yield row, json.loads(row.truth) or [_negative(row)]
+            yield row, json.loads(row.truth) or [negative(row)]
 
     visit.write(lambda _: None, "exported", format="labels", findings=len(rows))
     headers = {"Content-Disposition": 'attachment; filename="labels.csv"'}
     return StreamingResponse(to_csv(_COLUMNS, label_rows(reviewed())), media_type="text/csv", headers=headers)
-
-
-def _labels(row: Any) -> list[str]:
-    """What may truly be there: the labels that the model tells apart, but for the one of nothing."""
-    said = json.loads(row.payload)
-    named = set(said.get("thresholds", {})) | (
-        {row.label} if row.decision == "positive" and row.label else set()
-    )
-    return sorted(named)
-
-
-def _negative(row: Any) -> str:
-    """The model's label of nothing: the one without a threshold; empty for a multi-label model."""
-    said = json.loads(row.payload)
-    return next(
-        (name for name in said.get("probabilities", {}) if name not in said.get("thresholds", {})), ""
-    )
-
-
-def _verdicts(visit: Visit, row: Any, site: str | None) -> Element:
-    def button(verdict: str, text: str, key: str) -> Element:
-        shortcut = tag("kbd", key.upper())
-        return tag("button", tag("bdi", text), shortcut, name="verdict", value=verdict, data_key=key)
-
-    buttons = []
-    if row.decision != "no_result":
-        buttons.append(button("confirm", visit.t("review.confirm"), "c"))
-    others = [label for label in _labels(row) if row.decision != "positive" or label != row.label]
-    buttons += [button(f"label:{label}", label, str(n)) for n, label in enumerate(others[:_KEYS], 1)]
-    if row.decision != "negative":
-        buttons.append(button("nothing", visit.texts["decision.negative"], "n"))
-    buttons.append(button("unclear", visit.t("review.unclear"), "u"))
-    hidden = {"site": row.site, "device": row.device, "id": row.id, "of": site or ""}
-    fields_ = [tag("input", type="hidden", name=name, value=value) for name, value in hidden.items()]
-    return form(visit, "/review", fields_, buttons, class_="verdicts")
 
 
 def _queue(visit: Visit, rows: Sequence[Any]) -> Child:
