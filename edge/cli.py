@@ -29,6 +29,7 @@ SUMMARIES = {
     "keys": "Make and take back the certificates of a site, and the keys that releases are signed with.",
     "agent": "Run and look after the service on a cart.",
     "monitor": "Store the findings of all carts and give the receipts.",
+    "rollout": "Bring a new version to all carts, in stages.",
     "targets": "List the boards that bundles are made for.",
 }
 

@@ -148,6 +148,7 @@ class _Screen:
             identifying=self._identifying(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
+            verdict=stored.verdict if stored else None,
         )
         return HTMLResponse(render(view, self._texts))
 

@@ -45,6 +45,7 @@ from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.agent.vault import Vault
+from edge.agent.verdicts import Verdicts
 from edge.agent.watch import Watch, time_floor
 from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
@@ -213,7 +214,7 @@ class Agent:
                 )
             show = self.screen.identify if self.screen else None
             diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
-            handlers |= self._remote.handlers() | diagnostics.handlers()
+            handlers |= self._remote.handlers() | diagnostics.handlers() | Verdicts(self._database).handlers()
             handlers |= self._updates.handlers() if self._updates else {}
             self._commands = Commands(self._database, self._clock, handlers)
             self._held = stack.pop_all()

@@ -92,9 +92,6 @@ def monitor(
     """
     if context.invoked_subcommand is not None:
         return
-    from edge.monitor.receiver import Receiver
-    from edge.monitor.upkeep import Upkeep
-
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", force=True)
     broker = given_broker(url, **options)
     if workers_group is not None and not workers_group.isalnum():
@@ -103,13 +100,25 @@ def monitor(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with opened(store_url, receives=workers_group is None) as database:
+        from edge.monitor.receiver import Receiver
+        from edge.monitor.rollouts import Rollouts
+        from edge.monitor.upkeep import Upkeep
+
         receiver = Receiver(broker, database, workers_group)
-        upkeep = Upkeep(database, keep_days)
-        upkeep.start()
+        beside: list[Any] = [Upkeep(database, keep_days), Rollouts(database)]
+        if page:
+            from edge.monitor.server import PageServer
+
+            server = PageServer(database, host, port, tls_cert, tls_key, phone_app)
+            beside.append(server)
+            click.echo(f"page: {server.url}", err=True)
+        for one in beside:
+            one.start()
         try:
             receiver.run(stop)
         finally:
-            upkeep.stop()
+            for one in beside:
+                one.stop()
     stored, repeated, refused = receiver.stored, receiver.repeated, receiver.refused
     click.echo(f"{stored} findings stored, {repeated} came again, {refused} messages refused")
 
