@@ -42,6 +42,7 @@ from edge.agent.page import Patients, View, parse, render, render_unlock
 from edge.agent.store import Store
 from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
+from edge.exposition import CONTENT_TYPE
 from edge.imaging.patient import Patient
 from edge.mqtt.payloads import BundleRef, Finding, Health
 from edge.web.catalogue import load_texts
@@ -241,7 +242,7 @@ class _Screen:
         if self._health is None:
             return PlainTextResponse("no agent runs here\n", status_code=404)
         text = metrics.exposition(self._health(), self._connected(), self._config, self._bundles)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        return Response(text, media_type=CONTENT_TYPE)
 
     def health(self, request: Request) -> Response:
         self._store.sequence()

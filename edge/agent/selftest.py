@@ -21,7 +21,7 @@ import numpy as np
 
 from edge import __version__
 from edge.agent.commissioning import Check, Report
-from edge.agent.config import AgentConfig, DicomSource, FolderSource
+from edge.agent.config import AgentConfig, DicomSource, FolderSource, SlotConfig
 from edge.agent.config import Source as SourceConfig
 from edge.agent.model import load_models
 from edge.agent.service import Agent
@@ -65,8 +65,8 @@ def run_selftest(config: AgentConfig) -> Report:
     """
     _refuse_to_disturb(config.state)
     checks = [Check("configuration", True, f"for target {config.target or 'any'}, of {config.site}")]
-    for path in config.bundles:
-        checks += _bundle_checks(config, path)
+    for bundle in config.bundles:
+        checks += _bundle_checks(config, bundle)
     checks += [_check(f"source {source.name}", partial(_source, source)) for source in config.sources]
     checks += [
         _check("disk", lambda: _disk(config.state)),
@@ -104,11 +104,12 @@ def _practice_frame() -> Frame:
     return Frame(pixels, name, name, _Practice.name, test=True)
 
 
-def _bundle_checks(config: AgentConfig, path: Path) -> list[Check]:
+def _bundle_checks(config: AgentConfig, bundle: Path | SlotConfig) -> list[Check]:
+    name = bundle.name if isinstance(bundle, Path) else f"slot {bundle.slot}"
     times: dict[str, list[float]] = {"infer": [], "all": []}
 
     def load() -> str:
-        (model,) = load_models(config.model_copy(update={"bundles": (path,)}))
+        (model,) = load_models(config.model_copy(update={"bundles": (bundle,)}))
         frame = _practice_frame()
         for _ in range(_TIMED):
             start = time.perf_counter()
@@ -129,7 +130,7 @@ def _bundle_checks(config: AgentConfig, path: Path) -> list[Check]:
         seen = f"{infer:.1f} ms in the interpreter, {whole:.1f} ms in all a frame (at most {_SLOWEST_MS:.0f})"
         return _held(whole <= _SLOWEST_MS, seen)
 
-    return [_check(f"bundle {path.name}", load), _check(f"time of {path.name}", fast)]
+    return [_check(f"bundle {name}", load), _check(f"time of {name}", fast)]
 
 
 def _source(config: SourceConfig) -> str:

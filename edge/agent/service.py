@@ -46,6 +46,7 @@ from edge.agent.vault import Vault
 from edge.agent.watch import Watch, time_floor
 from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
+from edge.mqtt.discovery import discovery, discovery_topic
 from edge.mqtt.payloads import Birth, Health
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
@@ -160,6 +161,10 @@ class Agent:
                 "overlay": self._overlay,
             }
             self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
+            prefix, introduction = config.mqtt.discovery_prefix, {}
+            if prefix is not None:
+                said = discovery(self._topics, __version__, config.target, config.health_s)
+                introduction[discovery_topic(prefix, self._topics)] = said
             self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._connection = Connection(
                 broker,
@@ -171,6 +176,7 @@ class Agent:
                 changed=self._broker_changed,
                 refused=self._recorder.set_aside,
                 meter=self._meter,
+                introduction=introduction,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
@@ -358,7 +364,9 @@ class Agent:
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
+        health = self.health().model_dump(
+            mode="json", exclude={"schema_version", "stamp", "throttling", "slots"}
+        )
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -69,11 +69,13 @@ class Connection:
         changed: Callable[[bool, str], None],
         refused: Callable[[Kind, str, int, int], None],
         meter: Meter | None = None,
+        introduction: Mapping[str, bytes] | None = None,
     ) -> None:
-        """``birth`` gives the payload of each connect; ``command`` answers a command's name and payload;
-        ``changed`` hears that the broker is there (True) or not, with the reason; ``refused`` of a message
-        to set aside: kind, id, bytes, and the largest packet that the broker takes (0: it named none). All
-        are called from the connection's thread. ``meter`` says what the link may still carry today.
+        """``birth`` gives the payload of each connect; ``introduction``, by topic, is retained beside it;
+        ``command`` answers a command's name and payload; ``changed`` hears that the broker is there (True)
+        or not, with the reason; ``refused`` of a message to set aside: kind, id, bytes, and the largest
+        packet that the broker takes (0: it named none). All are called from the connection's thread.
+        ``meter`` says what the link may still carry today.
 
         Raises:
             BadInputError: a TLS file is missing or is not one.
@@ -81,6 +83,8 @@ class Connection:
         self._broker, self._topics, self._outbox = broker, topics, outbox
         self._receipts, self._birth, self._command, self._changed = receipts, birth, command, changed
         self._refused, self._meter = refused, meter or Meter(None, lambda: "")
+        self._introduction = introduction or {}
+        self._retained = {topics.availability, topics.birth, *self._introduction}
         self._suspicion = Suspicion()
         self._forgive_at = float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
@@ -290,7 +294,7 @@ class Connection:
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
-                retain = topic in (self._topics.availability, self._topics.birth)
+                retain = topic in self._retained
                 self._in_flight[client.publish(topic, payload, qos=1, retain=retain).mid] = None
             elif (message := self._head()) is not None:
                 self._ready.popleft()
@@ -367,6 +371,7 @@ class Connection:
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
         self._own.append((self._topics.availability, ONLINE.encode()))
         self._own.append((self._topics.birth, self._birth()))
+        self._own.extend(self._introduction.items())
         self._tell(True, "")
 
     def _on_disconnect(
@@ -386,6 +391,8 @@ class Connection:
         self._answered = time.monotonic()
         message = self._in_flight.pop(mid, None)
         if message is None:
+            if code.is_failure:
+                log.warning("the broker does not take a message", extra={"reason": str(code)})
             return
         self._got_across = True
         lane = self._lanes[message.kind]
