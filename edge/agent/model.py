@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from edge.agent.config import AgentConfig, SlotConfig, ThresholdPolicy
 from edge.bundle.archive import open_bundle
@@ -18,7 +19,7 @@ from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 from edge.update.slots import BUNDLE, Slot
 
-__all__ = ["SLOTS", "Model", "check_policy", "covering", "covers", "load_models", "load_version"]
+__all__ = ["SLOTS", "Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
 
 SLOTS = "slots"
 """The slots' folder within the state folder."""
@@ -84,6 +85,27 @@ class Model:
         """
         prediction = self._predictor.predict(frame)
         return prediction, decide(prediction, self.manifest, self._predictor.ood, self._moved)
+
+
+class Refs(Sequence[BundleRef]):
+    """What is in use, as it is at each look: updates exchange models. ``former`` are named, too."""
+
+    def __init__(self, models: Sequence[Model], former: Sequence[BundleRef] = ()) -> None:
+        self._models, self._former = models, former
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> BundleRef: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[BundleRef]: ...
+    def __getitem__(self, index: int | slice) -> BundleRef | Sequence[BundleRef]:
+        return self._all()[index]
+
+    def _all(self) -> list[BundleRef]:
+        used = [model.ref for model in self._models]
+        return used + [ref for ref in dict.fromkeys(self._former) if ref not in used]
 
 
 def load_models(config: AgentConfig) -> list[Model]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from edge.bundle.archive import Bundle
-from edge.bundle.errors import BundleError
+from edge.bundle.errors import BundleError, GoldenError
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import InputSpec, Manifest, OutputSpec
 from edge.imaging import quality
@@ -186,7 +186,7 @@ def replay(predictor: Predictor, golden: Golden) -> int:
     # Another arithmetic has a tolerance of its own, which was checked beside the int8 model.
     tolerance = max(golden.tolerance, LOGITS_STEPS) if isinstance(engine, OnnxEngine) else golden.tolerance
     if difference > tolerance:
-        raise BundleError(
+        raise GoldenError(
             f"golden.npz: {engine.name} ({engine.kernel}) differs by {difference} steps from the expected "
             f"outputs ({golden.kernel}); {tolerance} are allowed"
         )
