@@ -332,6 +332,9 @@ class Agent:
         for model in self._models:
             said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
             log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
+            if model.not_accelerated:
+                message = f"{model.ref.name} runs as int8 on the CPU: {model.not_accelerated}"
+                self.say("warning", "not_accelerated", message[:1000])
         if not all(model.ref.signed for model in self._models):
             self._recorder.tell(
                 "warning",

@@ -85,17 +85,15 @@ class Connection:
         self._refused, self._meter = refused, meter or Meter(None, lambda: "")
         self._introduction = introduction or {}
         self._retained = {topics.availability, topics.birth, *self._introduction}
-        self._suspicion = Suspicion()
-        self._forgive_at = float("-inf")
+        self._suspicion, self._forgive_at = Suspicion(), float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
-        self._birth_due = False
         self._latest: dict[str, bytes] = {}
         self._stopping = threading.Event()
-        self._deadline = float("inf")
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
+        self._deadline, self._birth_due = float("inf"), False
+        self._woken, self._waker = ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
         self._reset()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -308,8 +306,8 @@ class Connection:
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
-                retain = topic in self._retained
-                self._in_flight[client.publish(topic, payload, qos=1, retain=retain).mid] = None
+                sent = client.publish(topic, payload, qos=1, retain=topic in self._retained)
+                self._in_flight[sent.mid] = None
             elif (message := self._head()) is not None:
                 self._ready.popleft()
                 self._lanes[message.kind].sent(message)
