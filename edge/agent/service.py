@@ -224,6 +224,8 @@ class Agent:
         else:
             feeds.run(self._sources)
         self._systemd.ready()
+        if not all(isinstance(one, CaptureSource) for one in self._config.sources):
+            import edge.imaging.patient_header  # noqa: F401  large: while the sources start
         self._lasting.again = False
         try:
             self._work(stop)
