@@ -251,6 +251,8 @@ class Agent:
         if self._updates:
             self._updates.start(self._models, self._connection.say_birth)
         self._systemd.ready()
+        if not all(isinstance(one, CaptureSource) for one in self._config.sources):
+            import edge.imaging.patient_header  # noqa: F401  large: while the sources start
         self._lasting.again = False
         try:
             self._work(stop)
