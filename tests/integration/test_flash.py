@@ -1,4 +1,4 @@
-"""``scanwright flash`` as somebody at a desk uses it; the agent's package, tested elsewhere, is a small one."""
+"""``scanwright flash`` as somebody at a desk uses it; the agent is packaged as a small stand-in."""
 
 from __future__ import annotations
 
