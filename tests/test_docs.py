@@ -35,6 +35,7 @@ OUTSIDE = {
     "mkdir",
     "mosquitto_sub",
     "python3",
+    "rsync",
     "sudo",
     "systemctl",
     "useradd",
