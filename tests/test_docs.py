@@ -34,6 +34,7 @@ OUTSIDE = {
     "install",
     "mkdir",
     "mosquitto_sub",
+    "promtool",
     "python3",
     "rsync",
     "sudo",

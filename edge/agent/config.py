@@ -168,6 +168,11 @@ class MqttConfig(Contract):
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
     )
+    discovery_prefix: Name | None = Field(
+        default=None,
+        description="tell Home Assistant what the device has to show, below this first part of the topic;"
+        " Home Assistant listens below 'homeassistant'",
+    )
 
 
 class ScreenConfig(Contract):
@@ -277,7 +282,10 @@ class AgentConfig(Contract):
     state: Path = Field(description="folder of the outbox, the store, the keys and the quarantine")
     bundles: Annotated[tuple[Path | SlotConfig, ...], Field(min_length=1)]
     allow_unsigned: bool = Field(default=False, description="run bundles without proof of origin, and say so")
-    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
+    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime", "onnxruntime"] = Field(
+        default="auto",
+        description="auto runs a bundle's model.onnx where there is a GPU; onnxruntime, on the CPU too",
+    )
     threads: int = Field(default=1, ge=1, le=64)
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     policy: ThresholdPolicy | None = None
