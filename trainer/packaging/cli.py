@@ -73,10 +73,9 @@ def package(
         app = path.with_name(f"{open_bundle(path).manifest.name}-app")
         click.echo(f"run it:      serve {app} by https (docs/how-to/phone.md) and open it on the phone")
     else:
-        click.echo(
-            "run it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (the bundle"
-        )
-        click.echo("             is not signed), then: scanwright agent run --config FILE")
+        click.echo(f"release it:  scanwright publish {path} --repo REPO --keys DIR")
+        click.echo("try it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (it is")
+        click.echo("             not signed), then: scanwright agent run --config FILE")
 
 
 def _bring(model: Path, out: Path, said: dict[str, str | Path | None], target: Target) -> Path:
