@@ -74,8 +74,8 @@ def package(
         click.echo(f"run it:      serve {app} by https (docs/how-to/phone.md) and open it on the phone")
     else:
         click.echo(f"release it:  scanwright publish {path} --repo REPO --keys DIR")
-        click.echo("try it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (it is")
-        click.echo("             not signed), then: scanwright agent run --config FILE")
+        click.echo("try it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (it")
+        click.echo("             is not signed), then: scanwright agent run --config FILE")
 
 
 def _bring(model: Path, out: Path, said: dict[str, str | Path | None], target: Target) -> Path:
