@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "edge.bundle",
         "edge.imaging",
         "edge.inference",
+        "edge.keys.authority",  # a revocation list that comes by stick
         "edge.mqtt",
         "edge.sources",
         "edge.update",
@@ -42,7 +43,8 @@ MAY_IMPORT = {
     },
     "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
-    "edge.monitor": BELOW | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.web"},
+    "edge.monitor": BELOW
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.update", "edge.web"},
 }
 
 

@@ -10,6 +10,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ from edge.agent.cases import Cases
 from edge.agent.config import AgentConfig, ScreenConfig
 from edge.agent.lock import OPEN_S, Lock, read_pin
 from edge.agent.page import Patients, View, parse, render, render_unlock
+from edge.agent.stick import Stick
 from edge.agent.store import Store
 from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
@@ -101,8 +103,9 @@ class _Screen:
         cases: Cases | None,
         health: Callable[[], Health] | None,
         trouble: Callable[[], str | None],
+        stick: Callable[[], Stick | None],
     ) -> None:
-        self._store, self._trouble = store, trouble
+        self._store, self._trouble, self._stick = store, trouble, stick
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
@@ -121,6 +124,7 @@ class _Screen:
             "connected": self._connected(),
             "waiting": self._store.waiting(),
             "trouble": self._trouble(),
+            "stick": (stick := self._stick()) and asdict(stick),
         }
 
     def page(self, request: Request) -> Response:
@@ -142,6 +146,7 @@ class _Screen:
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
             trouble=self._trouble(),
+            stick=self._stick(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
         )
@@ -281,6 +286,7 @@ def create_app(
     cases: Cases | None = None,
     health: Callable[[], Health] | None = None,
     trouble: Callable[[], str | None] = lambda: None,
+    stick: Callable[[], Stick | None] = lambda: None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -295,9 +301,10 @@ def create_app(
         cases: whose the studies are.
         health: how the device is, from any thread, for ``/metrics``; without it there is none.
         trouble: see :class:`edge.agent.page.View`.
+        stick: the courier's, where one is in.
     """
     closing = closing or threading.Event()
-    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble)
+    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble, stick)
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -328,6 +335,7 @@ class ScreenServer:
         cases: Cases | None = None,
         health: Callable[[], Health] | None = None,
         trouble: Callable[[], str | None] = lambda: None,
+        stick: Callable[[], Stick | None] = lambda: None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
@@ -348,7 +356,9 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health, trouble)
+        app = create_app(
+            store, config, bundles, connected, self._closing, lock, cases, health, trouble, stick
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

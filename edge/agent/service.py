@@ -184,6 +184,15 @@ class Agent:
             if prefix is not None:
                 said = discovery(self._topics, __version__, config.target, config.health_s)
                 introduction[discovery_topic(prefix, self._topics)] = said
+            self._courier = None
+            if config.courier is not None:
+                from edge.agent.courier import courier_of
+
+                self._courier = courier_of(
+                    config, config.courier, self._database, self._audit, self._clock, self._recorder,
+                    self._state, self._updates,
+                )  # fmt: skip
+                self._outgoing.append(self._courier)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -211,6 +220,7 @@ class Agent:
                     cases,
                     self.health,
                     self.trouble,
+                    lambda: self._courier.stick if self._courier else None,
                 )
             self._held = stack.pop_all()
 
@@ -368,6 +378,9 @@ class Agent:
             slots=self._updates.status() if self._updates else (),
         )
         return birth.model_dump_json().encode()
+
+    def _state(self) -> list[tuple[str, bytes]]:
+        return [("birth", self._birth()), ("health", self.health().model_dump_json().encode())]
 
     def health(self) -> Health:
         """How the device is now; from any thread."""
