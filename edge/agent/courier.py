@@ -173,7 +173,7 @@ class Courier(Sender):
             return Stick(update=update, problem=broken)
         said |= {"findings": packed.findings, "others": packed.others, "parcel": packed.name}
         message = f"stick: {packed.findings} findings were copied; it may be pulled"
-        self._recorder.tell(self._recorder.event("info", "stick_done", message, said))
+        self._recorder.tell("info", "stick_done", message, said)
         return Stick(results=packed.findings, update=update, problem=problem)
 
     def _take(self, delivery: Delivery, said: dict[str, Scalar]) -> tuple[Problem | None, bool]:
@@ -298,7 +298,7 @@ class Courier(Sender):
                 path.unlink()
 
     def _tell(self, severity: Literal["warning"], code: str, reason: str, message: str) -> None:
-        self._recorder.tell(self._recorder.event(severity, code, f"stick: {message}", {"reason": reason}))
+        self._recorder.tell(severity, code, f"stick: {message}", {"reason": reason})
 
 
 def courier_of(

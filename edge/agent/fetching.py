@@ -65,10 +65,12 @@ class Fetcher:
                 this device, or not to be had.
         """
         refusals: list[RefusedError] = []
+        chosen = version
         for place in self._places:
             try:
                 repository = self._trust.repository(place)
                 release = choose(repository.releases(), self._device, slot.name, version)
+                chosen = release.custom.version
                 if not anew:
                     _check_use(slot, release, newer_than)
                 return slot.install(release, partial(repository.download, release))
@@ -79,7 +81,7 @@ class Fetcher:
         # Of several places one that is old says least, and one that is not there may come back.
         rank = {"rolled_back": 0, "not_found": 1, "unreachable": 2}
         worst = max(refusals, key=lambda refusal: rank.get(refusal.code, 3))
-        raise RefusedError(worst.code, "; ".join(str(refusal) for refusal in refusals))
+        raise RefusedError(worst.code, "; ".join(str(refusal) for refusal in refusals), chosen)
 
     def fill(self, slot: Slot) -> None:
         """Put the newest version into an empty slot, and use it.
@@ -145,5 +147,10 @@ def _check_use(slot: Slot, release: Release, newer_than: str | None) -> None:
     version, used = release.custom.version, slot.state.used
     if used is not None and used == f"{version}-{release.sha256[:12]}":
         raise RefusedError("in_use", f"{slot.name} {version}: is in use already")
-    if newer_than is not None and number(version) <= number(newer_than):
+    if newer_than is None:
+        return
+    last = slot.state.result
+    if number(version) <= number(newer_than):
         raise RefusedError("in_use", f"{slot.name} {version}: is not newer than {newer_than}")
+    if last and last.what != "committed" and last.version == version:
+        raise RefusedError("in_use", f"{slot.name} {version}: failed before; a command tries it again")

@@ -89,4 +89,4 @@ class UpdateEvents:
     ) -> None:
         said: dict[str, Scalar] = {"name": name, "version": version, **(data or {})}
         self._audit.add(code, said)
-        self._recorder.tell(self._recorder.event(severity, code, message, said))
+        self._recorder.tell(severity, code, message, said)

@@ -243,21 +243,11 @@ class Updates:
                 newer = self._running(slot) if automatic else None
                 name = self._fetcher.fetch(slot, wanted, newer_than=newer)
                 version = version_of(name)
-                last = slot.state.result
-                if (
-                    automatic
-                    and last
-                    and (last.what, last.version) != ("committed", version)
-                    and (last.version == version)
-                ):
-                    raise RefusedError(
-                        "in_use", f"{slot.name} {version}: failed before; a command tries again"
-                    )
                 self._busy = (slot.name, version, "proving")
                 self._changed()
                 self._done = self._prove(slot, name)
             except RefusedError as error:
-                self._done = _Refused(slot, version, error)
+                self._done = _Refused(slot, error.version or version, error)
             except ScanwrightError as error:
                 self._done = _Refused(slot, version, RefusedError("unusable", str(error)))
 
@@ -320,8 +310,10 @@ class Updates:
                 self._events.waiting(slot.name, done.version or wanted, error)
             return
         self._waiting.discard(slot.name)
+        before = slot.state.result
         slot.put(slot.state.refuse(done.version or _version(wanted), error.code).told())
-        self._events.refused(slot.name, done.version or wanted, error)
+        if wanted is not None or slot.state.result != before:  # an automatic look finds the same each time
+            self._events.refused(slot.name, done.version or wanted, error)
 
     def _judge(self, slot: Slot) -> None:
         """Commit what is on trial, or go back, when it is time."""

@@ -160,6 +160,12 @@ def test_bad_updates_are_refused_by_name_and_nothing_changes(
     assert slot(watcher)["version"] == "1.0.0"
     refused = order(cart, "update", name="other")
     assert not refused.ok and "it has: tiny" in str(refused.error)
+    # A command that somebody has recorded is not taken again.
+    said = next(body for topic, body in watcher.messages if topic.endswith("down/command/update"))
+    before = len(events(watcher, "update_started"))
+    watcher.publish("scanwright/clinic/cart-1/down/command/update", said)
+    wait_for(lambda: watcher.json("/up/response/update")[-1]["error"] == "the nonce was used before")
+    assert len(events(watcher, "update_started")) == before
     assert cart.end() == 0
 
 
@@ -197,3 +203,44 @@ def test_a_damaged_slot_is_noticed_at_the_start_and_filled_again(running, releas
     cart.feed(1)
     assert wait_for(watcher.findings)[0]["bundle"]["version"] == "1.0.0"
     assert cart.end() == 0
+
+
+def test_a_wish_outlives_a_kill_and_is_fulfilled_once_the_repository_is_there(running, releases):
+    cart, watcher = running
+    releases.bundle("1.1.0")
+    away = releases.repository.with_name("away")
+    releases.repository.rename(away)
+    assert order(cart, "update", name="tiny").ok
+    (waiting,) = wait_for(lambda: events(watcher, "update_waiting"))
+    assert waiting["reason"] == "unreachable"
+    cart.end(signal.SIGKILL)
+    away.rename(releases.repository)
+    cart.start()
+    wait_for(lambda: events(watcher, "update_committed"))
+    # From here on by itself, and not again and again what was refused.
+    cart.config["update"] |= {"automatic": True, "look_s": 0.2}
+    assert cart.end() == 0
+    cart.start()
+    wait_for(lambda: slot(watcher)["version"] == "1.1.0" and slot(watcher)["state"] == "idle")
+    releases.bundle("1.2.0")
+    wait_for(lambda: len(events(watcher, "update_committed")) == 2)
+    releases.bundle("1.3.0")
+    (path,) = (releases.repository / "targets").glob("*-1.3.0-*")
+    path.write_bytes(b"x")
+    (refused,) = wait_for(lambda: events(watcher, "update_refused"))
+    assert (refused["version"], refused["reason"]) == ("1.3.0", "altered")
+    time.sleep(1.5)
+    assert len(events(watcher, "update_refused")) == 1
+    assert cart.end() == 0
+
+
+def test_an_empty_slot_without_a_repository_is_said_in_one_line(make_cart, releases):
+    cart: Cart = make_cart(1)
+    cart.config |= {
+        "bundles": [{"slot": "tiny"}],
+        "update": {"repositories": ["nowhere"], "root": str(releases.root)},
+    }
+    for command, code, words in (("run", 1, "cannot be filled"), ("check", 2, "is empty")):
+        done = cart.command(command)
+        lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        assert done.returncode == code and len(lines) == 1 and words in lines[0]
