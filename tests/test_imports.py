@@ -42,7 +42,8 @@ MAY_IMPORT = {
     },
     "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
-    "edge.monitor": BELOW | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.web"},
+    "edge.monitor": BELOW
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.web"},
 }
 
 

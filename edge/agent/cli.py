@@ -18,7 +18,7 @@ import click
 
 from edge.agent import logs
 from edge.agent.config import AgentConfig, CaptureSource, DicomSource, load_config
-from edge.agent.order import command
+from edge.agent.order_cli import command
 from edge.agent.state import CASE_KEY, DATABASE, running_agent
 from edge.errors import BadInputError, ScanwrightError
 

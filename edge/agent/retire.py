@@ -107,7 +107,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
                 )
             recorder = Recorder(database, topics, Clock(floor=floor))
             message = "the cart is retired; what it knew is being destroyed"
-            recorder.tell(recorder.event("info", "retired", message, {"undelivered": undelivered}))
+            recorder.tell("info", "retired", message, {"undelivered": undelivered})
             recorder.settle(everything=True)
             if connection.online:
                 _drain(outbox, _FAREWELL_S, say)

@@ -9,6 +9,7 @@ import math
 import re
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -101,8 +102,9 @@ class _Screen:
         cases: Cases | None,
         health: Callable[[], Health] | None,
         trouble: Callable[[], str | None],
+        identifying: Callable[[], bool],
     ) -> None:
-        self._store, self._trouble = store, trouble
+        self._store, self._trouble, self._identifying = store, trouble, identifying
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
@@ -121,6 +123,7 @@ class _Screen:
             "connected": self._connected(),
             "waiting": self._store.waiting(),
             "trouble": self._trouble(),
+            "identifying": self._identifying(),
         }
 
     def page(self, request: Request) -> Response:
@@ -142,8 +145,10 @@ class _Screen:
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
             trouble=self._trouble(),
+            identifying=self._identifying(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
+            verdict=stored.verdict if stored else None,
         )
         return HTMLResponse(render(view, self._texts))
 
@@ -281,6 +286,7 @@ def create_app(
     cases: Cases | None = None,
     health: Callable[[], Health] | None = None,
     trouble: Callable[[], str | None] = lambda: None,
+    identifying: Callable[[], bool] = lambda: False,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -294,10 +300,10 @@ def create_app(
         lock: of the patients' names; without it they are never shown.
         cases: whose the studies are.
         health: how the device is, from any thread, for ``/metrics``; without it there is none.
-        trouble: see :class:`edge.agent.page.View`.
+        trouble, identifying: see :class:`edge.agent.page.View`; from any thread.
     """
     closing = closing or threading.Event()
-    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble)
+    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble, identifying)
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -348,7 +354,19 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health, trouble)
+        self._identify_until = float("-inf")
+        app = create_app(
+            store,
+            config,
+            bundles,
+            connected,
+            self._closing,
+            lock,
+            cases,
+            health,
+            trouble,
+            lambda: time.monotonic() < self._identify_until,
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -368,6 +386,10 @@ class ScreenServer:
         """Serve."""
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._thread.start()
+
+    def identify(self, seconds: float) -> None:
+        """Show the cart's name, large and blinking, for so long. From any thread."""
+        self._identify_until = time.monotonic() + seconds
 
     def stop(self) -> None:
         """End the event streams, answer what was asked, and close the port."""

@@ -92,10 +92,6 @@ def monitor(
     """
     if context.invoked_subcommand is not None:
         return
-    from edge.monitor.receiver import Receiver
-    from edge.monitor.rollouts import Rollouts
-    from edge.monitor.upkeep import Upkeep
-
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(message)s", force=True)
     broker = given_broker(url, **options)
     if workers_group is not None and not workers_group.isalnum():
@@ -104,8 +100,18 @@ def monitor(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with opened(store_url, receives=workers_group is None) as database:
+        from edge.monitor.receiver import Receiver
+        from edge.monitor.rollouts import Rollouts
+        from edge.monitor.upkeep import Upkeep
+
         receiver = Receiver(broker, database, workers_group)
-        beside = (Upkeep(database, keep_days), Rollouts(database))
+        beside: list[Any] = [Upkeep(database, keep_days), Rollouts(database)]
+        if page:
+            from edge.monitor.server import PageServer
+
+            server = PageServer(database, host, port, tls_cert, tls_key, phone_app)
+            beside.append(server)
+            click.echo(f"page: {server.url}", err=True)
         for one in beside:
             one.start()
         try:

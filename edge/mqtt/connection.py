@@ -103,6 +103,11 @@ class Connection:
         """Whether the broker has accepted the connection that stands."""
         return self._online
 
+    @property
+    def largest(self) -> int:
+        """The largest packet that the broker takes, in bytes; 0 where it names no limit."""
+        return self._largest_out
+
     def start(self) -> None:
         """Begin connecting; returns at once, whether a broker is there or not."""
         self._thread.start()

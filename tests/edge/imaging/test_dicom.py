@@ -582,3 +582,16 @@ def test_a_screen_with_burned_in_text_is_cut_to_the_scan_or_gives_no_result(tmp_
     assert frame.reason is Reason.USER_INTERFACE
     (frame,) = _decode(_write(tmp_path / "a", empty, **{**window, "BurnedInAnnotation": "NO"}))
     assert frame.reason is None and frame.pixels.shape == empty.shape
+
+
+def test_a_cine_is_cut_as_its_first_frame_with_a_scan_whatever_darkens_later(tmp_path: Path) -> None:
+    window = {"WindowCenter": "128", "WindowWidth": "256", "BurnedInAnnotation": "YES"}
+    screen, scan = ultrasound_screen(0)
+    empty, shadowed = screen.copy(), screen.copy()
+    empty[scan.top : scan.bottom, scan.left : scan.right] = 0
+    shadowed[scan.top : scan.bottom, (scan.left + scan.right) // 2 : scan.right] = 0
+    path = _write(tmp_path / "a", np.stack([empty, screen, shadowed]), NumberOfFrames="3", **window)
+    first, second, third = _decode(path)
+    assert first.reason is Reason.USER_INTERFACE
+    assert second.reason is third.reason is None
+    assert second.pixels.shape == third.pixels.shape and overlap(second.pixels.shape, scan) > 0.9
