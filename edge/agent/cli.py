@@ -18,7 +18,7 @@ import click
 
 from edge.agent import logs
 from edge.agent.config import AgentConfig, CaptureSource, DicomSource, load_config
-from edge.agent.order import command
+from edge.agent.order_cli import command
 from edge.agent.state import CASE_KEY, DATABASE, running_agent
 from edge.errors import BadInputError, ScanwrightError
 
@@ -89,6 +89,8 @@ def check(path: Path) -> None:
             f"ok    bundle {ref.name} {ref.version} for {ref.target} on {model.engine}"
             + ("" if ref.signed else ", NOT SIGNED")
         )
+        if model.not_accelerated:
+            click.echo(f"note  {ref.name} runs as int8 on the CPU: {model.not_accelerated}")
     broker_of(config.mqtt).client(Topics(config.site, config.device))
     _say(*_broker_answers(config))
     for source in config.sources:

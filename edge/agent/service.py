@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from edge import __version__
@@ -20,13 +21,14 @@ from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
 from edge.agent.config import AgentConfig, CaptureSource
 from edge.agent.database import Database
 from edge.agent.defects import defects_stop
+from edge.agent.diagnostics import Diagnostics
 from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
 from edge.agent.inputs import check_source
 from edge.agent.intake import Intake
 from edge.agent.metered import meter_of
-from edge.agent.model import load_models
+from edge.agent.model import Refs, load_models
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
 from edge.agent.originals import Originals
@@ -43,10 +45,12 @@ from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.agent.vault import Vault
+from edge.agent.verdicts import Verdicts
 from edge.agent.watch import Watch, time_floor
 from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
-from edge.mqtt.payloads import Birth, Health
+from edge.mqtt.discovery import discovery, discovery_topic
+from edge.mqtt.payloads import Birth, Health, Severity
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
 
@@ -61,12 +65,13 @@ _FLUSH_S = 5.0  # for what is to be told, when stopping
 @dataclass
 class Lasting:
     """What outlives a reload: the sources, what was counted, and the wish for a reload. ``again``: the agent
-    to come follows one that ended for a reload."""
+    to come follows one that ended for a reload. ``path``: the configuration's file."""
 
     feeds: Feeds = field(default_factory=Feeds)
     counters: Counters = field(default_factory=Counters)
     reload: threading.Event = field(default_factory=threading.Event)
     again: bool = False
+    path: Path | None = None
 
 
 class Agent:
@@ -101,7 +106,6 @@ class Agent:
             given, config = config, applied(config, self._settings.current)
             self.config = self._config = config
             self._identity = Identity(device_secret(config.state / "secret"))
-            self._models = load_models(config)
             self._database = Database(config.state / DATABASE)
             stack.callback(self._database.close)
             self.store, self._outbox = Store(self._database), Outbox(self._database)
@@ -110,6 +114,22 @@ class Agent:
             self._audit = Audit(self._database, self._clock)
             tls = config.mqtt.tls
             self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
+            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
+            self._updates = None
+            if config.update is not None:
+                from edge.agent.updates import Updates
+
+                self._updates = Updates(
+                    config,
+                    config.update,
+                    self._lasting.path,
+                    self._recorder,
+                    self._audit,
+                    self._clock,
+                    self._meter,
+                    count=not self._lasting.again,
+                )
+            self._models = load_models(config)
             self._room = Room(config.state, config.min_free_mb, self._recorder)
             cases = Cases(self._database, vault, self._identity)
             spool = Spool(
@@ -126,7 +146,7 @@ class Agent:
             if config.pacs is not None:
                 from edge.agent.dicom_out import outgoing
 
-                bundles = [model.ref for model in self._models]
+                bundles = Refs(self._models, self._updates.former if self._updates else ())
                 self._outgoing = outgoing(
                     config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
                 )
@@ -149,6 +169,7 @@ class Agent:
                 Quarantine(config.state / "quarantine", vault),
                 self._counters,
                 self._clock,
+                *([self._updates.saw] if self._updates else []),
             )
             reload = self._lasting.reload
             self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
@@ -159,8 +180,17 @@ class Agent:
                 "status": lambda _: self._status(),
                 "overlay": self._overlay,
             }
-            self._commands = Commands(self._database, self._clock, handlers | self._remote.handlers())
-            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
+            prefix, introduction = config.mqtt.discovery_prefix, {}
+            if prefix is not None:
+                said = discovery(self._topics, __version__, config.target, config.health_s)
+                introduction[discovery_topic(prefix, self._topics)] = said
+            self._courier = None
+            if config.courier is not None:
+                from edge.agent.courier import courier_of
+
+                parts = (self._database, self._audit, self._clock, self._recorder)
+                self._courier = courier_of(config, config.courier, *parts, self._state, self._updates)
+                self._outgoing.append(self._courier)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -171,23 +201,29 @@ class Agent:
                 changed=self._broker_changed,
                 refused=self._recorder.set_aside,
                 meter=self._meter,
+                introduction=introduction,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
-                bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
                     self.store,
                     config,
                     screen,
-                    bundles,
+                    Refs(self._models),
                     lambda: self._connection.online,
                     cases,
                     self.health,
                     self.trouble,
+                    lambda: self._courier.stick if self._courier else None,
                 )
+            show = self.screen.identify if self.screen else None
+            diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
+            handlers |= self._remote.handlers() | diagnostics.handlers() | Verdicts(self._database).handlers()
+            handlers |= self._updates.handlers() if self._updates else {}
+            self._commands = Commands(self._database, self._clock, handlers)
             self._held = stack.pop_all()
 
     def run(self, stop: threading.Event) -> None:
@@ -201,9 +237,9 @@ class Agent:
             self._run(stop)
         log.info("stopped")
 
-    def say(self, severity: Literal["info", "warning", "error"], code: str, message: str) -> None:
+    def say(self, severity: Severity, code: str, message: str) -> None:
         """Tell an event."""
-        self._recorder.tell(self._recorder.event(severity, code, message))
+        self._recorder.tell(severity, code, message)
 
     def _run(self, stop: threading.Event) -> None:
         feeds = self._lasting.feeds
@@ -219,7 +255,11 @@ class Agent:
             feeds.follow(self._config)
         else:
             feeds.run(self._sources)
+        if self._updates:
+            self._updates.start(self._models, self._connection.say_birth)
         self._systemd.ready()
+        if not all(isinstance(one, CaptureSource) for one in self._config.sources):
+            import edge.imaging.patient_header  # noqa: F401  large: while the sources start
         self._lasting.again = False
         try:
             self._work(stop)
@@ -232,6 +272,8 @@ class Agent:
                 self._systemd.stopping()
                 stop.set()
                 feeds.stop()
+            if self._updates:
+                self._updates.stop()
             for sender in self._outgoing:
                 sender.stop()
             self._connection.stop(_FLUSH_S)
@@ -247,9 +289,11 @@ class Agent:
                 self._systemd.feed()
             self._recorder.close_studies(self._config.study_silence_s)
             self._observations.settle()
-            self._recorder.settle()
+            self._counters.findings += self._recorder.settle()
             self._watch.look()
             self._remote.look()
+            if self._updates and self._updates.look():
+                stop.set()  # systemd starts the launcher, and that the other agent
             self._look_at_meter()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
@@ -257,7 +301,7 @@ class Agent:
                 if not self._database.failing:
                     self._tidy()
         self._observations.settle(everything=True)
-        self._recorder.settle(everything=True)
+        self._counters.findings += self._recorder.settle(everything=True)
 
     def _tidy(self) -> None:
         trusted = self._clock.trusted()
@@ -297,14 +341,16 @@ class Agent:
         for model in self._models:
             said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
             log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
+            if model.not_accelerated:
+                message = f"{model.ref.name} runs as int8 on the CPU: {model.not_accelerated}"
+                self.say("warning", "not_accelerated", message[:1000])
         if not all(model.ref.signed for model in self._models):
-            event = self._recorder.event(
+            self._recorder.tell(
                 "warning",
                 "bundle_unsigned",
                 "running a bundle without proof of origin, because allow_unsigned is set",
                 {"bundles": ", ".join(model.ref.name for model in self._models if not model.ref.signed)},
             )
-            self._recorder.tell(event)
         mqtt = self._config.mqtt
         if mqtt.protocol == "3.1.1" and not mqtt.receipts:
             log.warning(
@@ -318,7 +364,7 @@ class Agent:
             log.info("connected to the broker", extra={"broker": where})
         else:
             message = f"broker {where} is not there ({why}); findings are kept and told later"
-            self._recorder.tell(self._recorder.event("warning", "broker_lost", message))
+            self._recorder.tell("warning", "broker_lost", message)
 
     def _birth(self) -> bytes:
         birth = Birth(
@@ -332,18 +378,22 @@ class Agent:
             started=self._started,
             settings_revision=self._settings.revision,
             settings_trial=self._settings.trial,
+            slots=self._updates.status() if self._updates else (),
         )
         return birth.model_dump_json().encode()
 
+    def _state(self) -> list[tuple[str, bytes]]:
+        return [("birth", self._birth()), ("health", self.health().model_dump_json().encode())]
+
     def health(self) -> Health:
         """How the device is now; from any thread."""
-        self._counters.findings = self._recorder.findings
         health = measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
         return health.model_copy(
             update={
                 "certificate_days": self._watch.certificate_days(),
                 "metered_bytes": None if self._meter.cap is None else self._meter.used,
                 "refusing": self.trouble() == "disk",
+                "slots": self._updates.status() if self._updates else (),
             }
         )
 
@@ -355,7 +405,9 @@ class Agent:
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
+        health = self.health().model_dump(
+            mode="json", exclude={"schema_version", "stamp", "throttling", "slots"}
+        )
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 
@@ -370,8 +422,7 @@ class Agent:
         try:
             response = self._commands.answer(name, payload)
         except InvalidCommandError as error:
-            event = self._recorder.event("warning", "command_invalid", f"command '{name[:64]}': {error}")
-            self._recorder.tell(event)
+            self._recorder.tell("warning", "command_invalid", f"command '{name[:64]}': {error}")
             return None
         said: dict[str, Scalar] = {"name_of_command": name[:64], "ok": response.ok, "error": response.error}
         self._audit.add("command", said | {"correlation_id": response.correlation_id})

@@ -21,11 +21,14 @@ __all__ = [
     "Health",
     "Measurement",
     "Response",
+    "Severity",
+    "SlotStatus",
     "Stamp",
 ]
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 CaseCode = Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{4}-[0-9A-Z]{4}$")]
+Severity = Literal["info", "warning", "error"]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
@@ -50,6 +53,26 @@ class BundleRef(Contract):
     sha256: Sha256
     target: Name
     signed: bool
+
+
+class SlotStatus(Contract):
+    """One slot that updates go into: a bundle, or the agent itself (``agent``)."""
+
+    name: Name
+    version: Version | None = Field(default=None, description="in use; of an agent, the running one's")
+    previous: Version | None = Field(default=None, description="kept, and used again by 'rollback'")
+    pending: Version | None = Field(default=None, description="being fetched, or on trial")
+    state: Literal["idle", "fetching", "proving", "trial"] = Field(
+        default="idle",
+        description="proving: unseen, beside the present one; trial: in use, but not committed yet",
+    )
+    result: Literal["committed", "refused", "rolled_back"] | None = Field(
+        default=None, description="of the last update"
+    )
+    result_version: Version | None = Field(default=None, description="that the result is about")
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = Field(
+        default=None, description="why it was refused or rolled back, as a code"
+    )
 
 
 class Evidence(Contract):
@@ -132,6 +155,7 @@ class Birth(Contract):
     started: AwareDatetime
     settings_revision: int = Field(default=0, ge=0, description="of the settings changed from afar")
     settings_trial: bool = Field(default=False, description="they are not confirmed yet")
+    slots: tuple[SlotStatus, ...] = ()
 
 
 class Health(Contract):
@@ -177,6 +201,7 @@ class Health(Contract):
     certificate_days: float | None = Field(
         default=None, description="until the certificate for the broker, or its authority, ends"
     )
+    slots: tuple[SlotStatus, ...] = ()
 
 
 class Event(Contract):
@@ -185,7 +210,7 @@ class Event(Contract):
     schema_version: Literal[1] = 1
     id: Id
     stamp: Stamp
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     message: str = Field(max_length=1000)
     data: dict[str, str | int | float | bool | None] = {}
