@@ -22,7 +22,7 @@ from edge.agent.commands import Handler, Scalar
 from edge.agent.config import AGENT_SLOT, AgentConfig, UpdateConfig
 from edge.agent.fetching import TRANSIENT, Fetcher, metered, open_slots
 from edge.agent.model import SLOTS, Model, check_policy, load_version
-from edge.agent.proof import Proof, Recent, Window, shadow, try_agent
+from edge.agent.proof import Proof, Recent, Window, gives_result, shadow, try_agent
 from edge.agent.recorder import Recorder
 from edge.agent.update_events import UpdateEvents
 from edge.bundle.errors import GoldenError
@@ -143,9 +143,10 @@ class Updates:
 
     def saw(self, frame: Frame, finding: Finding) -> None:
         """Hear of a frame and what was found, from the agent's loop."""
-        window = self._windows.get(finding.bundle.name)
-        if window:
-            window.add(finding)
+        name = finding.bundle.name
+        if window := self._windows.get(name):
+            before = self._before.get(name) if finding.decision == "no_result" else None
+            window.add(finding, withheld=before is not None and gives_result(before, frame))
         else:
             self._recent.add(frame, finding)
 
