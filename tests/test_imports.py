@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "edge.bundle",
         "edge.imaging",
         "edge.inference",
+        "edge.keys.authority",  # a revocation list that comes by stick
         "edge.mqtt",
         "edge.sources",
         "edge.update",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
     "edge.monitor": BELOW
-    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.web"},
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.update", "edge.web"},
 }
 
 

@@ -184,6 +184,13 @@ class Agent:
             if prefix is not None:
                 said = discovery(self._topics, __version__, config.target, config.health_s)
                 introduction[discovery_topic(prefix, self._topics)] = said
+            self._courier = None
+            if config.courier is not None:
+                from edge.agent.courier import courier_of
+
+                parts = (self._database, self._audit, self._clock, self._recorder)
+                self._courier = courier_of(config, config.courier, *parts, self._state, self._updates)
+                self._outgoing.append(self._courier)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -201,16 +208,16 @@ class Agent:
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
-                bundles = Refs(self._models)
                 self.screen = ScreenServer(
                     self.store,
                     config,
                     screen,
-                    bundles,
+                    Refs(self._models),
                     lambda: self._connection.online,
                     cases,
                     self.health,
                     self.trouble,
+                    lambda: self._courier.stick if self._courier else None,
                 )
             show = self.screen.identify if self.screen else None
             diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
@@ -374,6 +381,9 @@ class Agent:
             slots=self._updates.status() if self._updates else (),
         )
         return birth.model_dump_json().encode()
+
+    def _state(self) -> list[tuple[str, bytes]]:
+        return [("birth", self._birth()), ("health", self.health().model_dump_json().encode())]
 
     def health(self) -> Health:
         """How the device is now; from any thread."""

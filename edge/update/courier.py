@@ -83,9 +83,8 @@ class DeliveryFile(Contract):
 
 
 class Delivery(Contract):
-    """``delivery.json``: what headquarters put on the stick, and for whom.
-
-    It is written last; the hashes tell a whole delivery from a broken one, and are no proof of origin."""
+    """``delivery.json``: what headquarters put on the stick, and for whom. It is written last; the hashes
+    tell a whole delivery from a broken one, and are no proof of origin."""
 
     schema_version: Literal[1] = 1
     made: AwareDatetime
