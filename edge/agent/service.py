@@ -256,7 +256,7 @@ class Agent:
         else:
             feeds.run(self._sources)
         if self._updates:
-            self._updates.start(self._models, self._connection.say_birth)
+            self._updates.start(self._models, lambda: self._connection.say(self._topics.birth, self._birth()))
         self._systemd.ready()
         if not all(isinstance(one, CaptureSource) for one in self._config.sources):
             import edge.imaging.patient_header  # noqa: F401  large: while the sources start
