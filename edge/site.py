@@ -117,6 +117,11 @@ class Site(Contract):
     pacs: PacsConfig | None = Field(
         default=None, description="the archive that all carts forward originals to; no TLS here"
     )
+    repositories: tuple[str, ...] = Field(
+        default=(),
+        description="where carts look for newer releases before the copy they carry: http(s) URLs, or folders"
+        " that a stick is mounted on",
+    )
     policy: Policy | None = None
     carts: Annotated[tuple[Cart, ...], Field(min_length=1)]
 

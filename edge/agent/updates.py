@@ -21,7 +21,7 @@ from edge.agent.clock import Clock
 from edge.agent.commands import Handler, Scalar
 from edge.agent.config import AGENT_SLOT, AgentConfig, UpdateConfig
 from edge.agent.fetching import TRANSIENT, Fetcher, metered, open_slots
-from edge.agent.model import SLOTS, Model, load_version
+from edge.agent.model import SLOTS, Model, check_policy, load_version
 from edge.agent.proof import Proof, Recent, Window, shadow, try_agent
 from edge.agent.recorder import Recorder
 from edge.agent.update_events import UpdateEvents
@@ -259,6 +259,8 @@ class Updates:
             model = load_version(self._config, slot.name, name)
         except GoldenError as error:
             raise RefusedError("golden", str(error)) from error
+        others = [one for one in self._models if one.ref.name != slot.name]
+        check_policy([model, *others], self._config.policy)
         proof = shadow(model, self._recent.of(slot.name), self._limits, self._go_on)
         return _Ready(slot, name, model, proof)
 

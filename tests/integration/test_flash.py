@@ -1,4 +1,4 @@
-"""``scanwright flash`` as somebody at a desk uses it; the agent is packaged as a small stand-in."""
+"""``scanwright flash`` as somebody at a desk uses it; the agent's package is a small one here."""
 
 from __future__ import annotations
 
@@ -185,10 +185,36 @@ def test_what_cannot_be_flashed_is_said_in_one_line_and_leaves_nothing(desk, arg
 def test_an_unsigned_bundle_is_refused_unless_it_is_admitted(desk):
     given = tuple(word for word in GIVEN if word != "--allow-unsigned")
     code, _, err = desk(*given, "--cart", "cart-1", "--deb", "o")
-    assert code == 2 and "tiny.swb: is not signed; --allow-unsigned" in err
+    assert code == 2 and "tiny.swb: give --repo, where it is signed" in err
 
 
 def test_a_site_with_tls_needs_its_keys(desk):
     given = tuple(word for word in GIVEN if word not in ("--keys", "keys"))
     code, _, err = desk(*given, "--cart", "cart-1", "--deb", "o")
     assert code == 2 and "give --keys" in err
+
+
+def test_a_signed_bundle_is_believed_at_the_desk_as_on_the_cart(desk, tmp_path):
+    assert desk("keys", "release", "init", "--out", "release")[0] == 0
+    assert desk("publish", "tiny.swb", "--repo", "repository", "--keys", "release")[0] == 0
+    given = (*GIVEN[:5], "--cart", "cart-1", "--repo", "repository", "--root", "release/root.json")
+    code, _, err = desk(*given, "--bundle", "tiny", "--image", "vendor.img", "--out", "cart.img")
+    assert code == 0, err
+    held = carried(tmp_path / "cart.img", tmp_path)
+    config = yaml.safe_load((held / "etc/scanwright/agent.yaml").read_text())
+    assert config["bundles"] == [{"slot": "tiny"}] and config["allow_unsigned"] is False
+    assert (held / "etc/scanwright/root.json").read_bytes() == Path("release/root.json").read_bytes()
+    assert len(list((held / "usr/share/scanwright/repository/targets").iterdir())) == 1
+    # Another's root, another name, a changed bundle: nothing is made.
+    assert desk("keys", "release", "init", "--out", "other")[0] == 0
+    others = (*given[:-1], "other/root.json", "--bundle", "tiny", "--deb", "o")
+    (target,) = Path("repository/targets").iterdir()
+    for arguments, words in (
+        (others, "not signed by enough of the keys"),
+        ((*given, "--bundle", "huge", "--deb", "o"), "huge: not in the repository"),
+    ):
+        code, _, err = desk(*arguments)
+        assert code == 2 and words in err and len(err.splitlines()) == 1, err
+    target.write_bytes(target.read_bytes()[:-1] + b"x")
+    code, _, err = desk(*given, "--bundle", "tiny", "--deb", "o")
+    assert code == 2 and "tiny" in err and not Path("o").exists(), err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from typing import Any
@@ -14,10 +15,23 @@ from edge.errors import BadInputError
 from edge.schema import parse
 from edge.site import Cart, Site
 
-__all__ = ["BUNDLES", "CONFIG", "SCREEN_PORT", "STATE", "Entry", "cart_files", "wifi_name"]
+__all__ = [
+    "BUNDLES",
+    "CONFIG",
+    "LAUNCHER",
+    "REPOSITORY",
+    "ROOT",
+    "SCREEN_PORT",
+    "STATE",
+    "Entry",
+    "cart_files",
+    "wifi_name",
+]
 
 CONFIG, STATE = "/etc/scanwright", "/var/lib/scanwright"
-BUNDLES = "/usr/share/scanwright/bundles"
+BUNDLES, REPOSITORY = "/usr/share/scanwright/bundles", "/usr/share/scanwright/repository"
+ROOT = f"{CONFIG}/root.json"
+LAUNCHER = "/opt/scanwright/launch.py"
 SCREEN_PORT = 8080
 _RADIO = "wlan0"
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
@@ -32,26 +46,32 @@ class Entry:
 
 
 def cart_files(
-    site: Site, cart: Cart, board: Target, bundles: dict[str, bool], wifi_password: str | None = None
+    site: Site,
+    cart: Cart,
+    board: Target,
+    bundles: Sequence[str],
+    slots: Sequence[str],
+    wifi_password: str | None = None,
 ) -> dict[str, Entry]:
     """All that differs from cart to cart but its keys, by absolute path.
 
-    ``bundles`` are file names below :data:`BUNDLES`, and whether each is signed. ``wifi_password`` is that
-    of the network that the cart joins, or of its own.
+    ``bundles`` are file names below :data:`BUNDLES` that nobody signed; ``slots`` are names of bundles that
+    the repository at :data:`REPOSITORY` offers. ``wifi_password`` is that of the network that the cart joins,
+    or of its own.
 
     Raises:
         BadInputError: the site does not say enough to run the cart.
     """
     network = cart.network
     files = {
-        f"{CONFIG}/agent.yaml": _agent(site, cart, board, bundles),
+        f"{CONFIG}/agent.yaml": _agent(site, cart, board, bundles, slots),
         f"{CONFIG}/firewall.nft": _firewall(cart),
         "/etc/systemd/network/10-scanwright-modality.network": _served(
             network.modality_interface, network.modality_address
         ),
         "/etc/NetworkManager/conf.d/scanwright.conf": _left_alone(cart),
         "/usr/lib/systemd/journald.conf.d/scanwright.conf": _JOURNAL,
-        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _limits(cart, board),
+        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _service(cart, board, bool(slots)),
     }
     if network.uplink == "dhcp":
         # Only where no NetworkManager does this already; see the package's postinst.
@@ -69,7 +89,7 @@ def wifi_name(cart: Cart) -> str:
     return cart.device[:32]
 
 
-def _agent(site: Site, cart: Cart, board: Target, bundles: dict[str, bool]) -> str:
+def _agent(site: Site, cart: Cart, board: Target, bundles: Sequence[str], slots: Sequence[str]) -> str:
     policy = site.policy
     said: dict[str, Any] = {
         "schema_version": 1,
@@ -77,8 +97,8 @@ def _agent(site: Site, cart: Cart, board: Target, bundles: dict[str, bool]) -> s
         "device": cart.device,
         "target": board.name,
         "state": STATE,
-        "bundles": [f"{BUNDLES}/{name}" for name in bundles],
-        "allow_unsigned": not all(bundles.values()),
+        "bundles": [*({"slot": name} for name in slots), *(f"{BUNDLES}/{name}" for name in bundles)],
+        "allow_unsigned": bool(bundles),
         "threads": board.threads,
         "sources": [source.model_dump(mode="json", exclude_defaults=True) for source in _sources(cart)],
         "mqtt": {"host": site.broker.host, "port": site.broker.port, "receipts": site.broker.receipts},
@@ -91,6 +111,9 @@ def _agent(site: Site, cart: Cart, board: Target, bundles: dict[str, bool]) -> s
     if site.broker.tls:
         names = {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"}
         said["mqtt"]["tls"] = {key: f"{CONFIG}/{name}" for key, name in names.items()}
+    if slots:
+        places = [*map(str, site.repositories), REPOSITORY]
+        said["update"] = {"repositories": places, "root": ROOT, "agent": True}
     if site.pacs:
         said["pacs"] = site.pacs.model_dump(mode="json", exclude_defaults=True)
     if policy:
@@ -187,11 +210,15 @@ def _left_alone(cart: Cart) -> str:
     return f"[keyfile]\nunmanaged-devices={unmanaged}\n"
 
 
-def _limits(cart: Cart, board: Target) -> str:
+def _service(cart: Cart, board: Target, updated: bool) -> str:
     high = board.agent_memory_limit_mb
     folders = [source.path for source in _sources(cart) if isinstance(source, FolderSource)]
     lines = ["[Service]", f"MemoryHigh={high}M", f"MemoryMax={high * 3 // 2}M"]
-    return "\n".join(lines + [f"ReadWritePaths=-{folder}" for folder in folders] + [""])
+    lines += [f"ReadWritePaths=-{folder}" for folder in folders]
+    if updated:
+        run = f"/opt/scanwright/bin/scanwright agent run --config {CONFIG}/agent.yaml"
+        lines += ["ExecStart=", f"ExecStart=/usr/bin/python3 -I -S {LAUNCHER} {STATE}/slots/agent {run}"]
+    return "\n".join([*lines, ""])
 
 
 def _radio(cart: Cart, password: str | None) -> dict[str, Entry]:

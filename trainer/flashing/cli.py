@@ -18,11 +18,12 @@ __all__ = ["flash", "gateway"]
 _path = click.Path(path_type=Path)
 _EPILOG = """\b
 Examples:
-  scanwright flash --site SITE.yaml --keys keys --cart cart-07 --bundle chest.swb \\
-      --image raspios-lite.img.xz --device /dev/sda
-  scanwright flash --site SITE.yaml --keys keys --batch CARTS.csv --bundle chest.swb \\
-      --image raspios-lite.img.xz --out cards
-  scanwright flash --site SITE.yaml --keys keys --cart cart-07 --bundle chest.swb --deb packages
+  scanwright flash --site SITE.yaml --keys keys --cart cart-07 --repo repository --root root.json \\
+      --bundle chest --image raspios-lite.img.xz --device /dev/sda
+  scanwright flash --site SITE.yaml --keys keys --batch CARTS.csv --repo repository --root root.json \\
+      --bundle chest --image raspios-lite.img.xz --out cards
+  scanwright flash --site SITE.yaml --keys keys --cart cart-07 --repo repository --root root.json \\
+      --bundle chest --deb packages
 """
 
 
@@ -34,10 +35,10 @@ Examples:
     "--replace", metavar="DEVICE", help="As --cart, for a dead one: its certificates are revoked first."
 )
 @click.option("--batch", metavar="CARTS.csv", type=_path, help="Many carts: a column 'device', maybe 'like'.")
-@click.option(
-    "--bundle", "bundles", multiple=True, required=True, type=_path, help="A bundle; several: again."
-)
-@click.option("--allow-unsigned", is_flag=True, help="Take bundles that nobody signed; every screen says so.")
+@click.option("--repo", metavar="REPO", type=_path, help="The release repository, of 'scanwright publish'.")
+@click.option("--root", metavar="FILE", type=_path, help="With --repo: root.json, of 'keys release init'.")
+@click.option("--bundle", "bundles", multiple=True, required=True, help="Its name there; several: again.")
+@click.option("--allow-unsigned", is_flag=True, help="In place of --repo: bundles are files nobody signed.")
 @click.option("--target", help="Refuse carts that are not of this target.")
 @click.option("--image", type=_path, help="The vendor's card image, also as .xz or .gz.")
 @click.option("--out", type=_path, help="With --image: file to write; with --batch a folder.")
@@ -57,7 +58,9 @@ def flash(
     cart: str | None,
     replace: str | None,
     batch: Path | None,
-    bundles: tuple[Path, ...],
+    repo: Path | None,
+    root: Path | None,
+    bundles: tuple[str, ...],
     allow_unsigned: bool,
     target: str | None,
     image: Path | None,
@@ -80,7 +83,7 @@ def flash(
     from edge.keys.folder import KeyFolder
     from edge.schema import read
     from edge.site import Site
-    from trainer.flashing.flash import Keys
+    from trainer.flashing.flash import Bundles, Keys
     from trainer.flashing.making import Making
 
     if (image is None) == (deb is None):
@@ -91,10 +94,12 @@ def flash(
         raise click.UsageError("give one of --cart, --replace and --batch")
     if batch is not None and device is not None:
         raise click.UsageError("--batch writes images: give --out, then write them one by one")
-    if not allow_unsigned:
-        raise BadInputError(
-            f"--bundle {bundles[0]}: is not signed; --allow-unsigned takes it for development, and every"
-            " screen says so"
+    if (repo is None) != (root is None):
+        raise click.UsageError("--repo and --root go together")
+    if (repo is None) != allow_unsigned:
+        raise click.UsageError(
+            f"--bundle {bundles[0]}: give --repo, where it is signed; or --allow-unsigned, for development:"
+            " every screen says so"
         )
     site = read(site_file, Site)
     opened = None
@@ -107,7 +112,11 @@ def flash(
             raise BadInputError(f"{site_file}: cart '{one.device}' is a {one.target}, not a {target}")
     if replace is not None:
         _revoke(opened, replace)
-    making = Making(site, site_file.parent, opened, bundles, wheels, not writable_root)
+    if repo is not None and root is not None:
+        content = Bundles(names=bundles, repository=repo, root=root)
+    else:
+        content = Bundles(files=tuple(map(Path, bundles)))
+    making = Making(site, site_file.parent, opened, content, wheels, not writable_root)
     if deb is not None:
         for one in carts:
             making.packages(one, release, deb / one.device if batch else deb)

@@ -14,7 +14,8 @@ from pathlib import Path
 from edge import __version__
 from edge.bundle.target import Release, Target
 from edge.errors import ScanwrightError
-from trainer.flashing.cart import CONFIG, STATE, Entry
+from edge.update import launch
+from trainer.flashing.cart import CONFIG, LAUNCHER, STATE, Entry
 from trainer.flashing.wheels import install
 
 __all__ = ["ARCHITECTURES", "Package", "agent_package", "cart_package", "write_package"]
@@ -80,6 +81,7 @@ find /opt/scanwright/lib -name __pycache__ -prune -exec rm -rf {} + || true
         root = Path(folder)
         program = root / "opt/scanwright"
         install(wheels, board, release, program / f"lib/python{release.python}/site-packages")
+        shutil.copyfile(launch.__file__, root / LAUNCHER.lstrip("/"))
         binaries = program / "bin"
         binaries.mkdir()
         (binaries / "python3").symlink_to(f"/usr/bin/python{release.python}")

@@ -20,11 +20,35 @@ from edge.schema import is_name
 from edge.site import Cart, Site
 from trainer.flashing.cart import BUNDLES, CONFIG, Entry, cart_files
 from trainer.flashing.deb import ARCHITECTURES, agent_package, cart_package
+from trainer.flashing.releases import carried
 from trainer.flashing.wheels import check_wheels, fetch
 
-__all__ = ["Keys", "agent_for", "check_bundles", "packages_of", "read_batch"]
+__all__ = ["Bundles", "Keys", "agent_for", "check_bundles", "packages_of", "read_batch"]
 
 _CERTIFICATE_DAYS = 825
+
+
+@dataclass(frozen=True)
+class Bundles:
+    """What carts are to run: ``files`` that nobody signed, or ``names`` in a ``repository`` that ``root``
+    vouches for."""
+
+    files: tuple[Path, ...] = ()
+    names: tuple[str, ...] = ()
+    repository: Path = Path()
+    root: Path = Path()
+
+    def entries(self, site: Site, cart: Cart) -> dict[str, Entry]:
+        """The files on the cart.
+
+        Raises:
+            BadInputError: a bundle is damaged, not for this cart, or not vouched for.
+        """
+        check_bundles(self.files, target(cart.target))
+        made = {f"{BUNDLES}/{path.name}": Entry(path.read_bytes()) for path in self.files}
+        if self.names:
+            made |= carried(self.repository, self.root, site, cart, self.names)
+        return made
 
 
 @dataclass(frozen=True)
@@ -107,7 +131,7 @@ def agent_for(board: Target, release: Release, wheels: Path | None) -> Path:
 
 
 def packages_of(
-    site: Site, cart: Cart, bundles: Sequence[Path], keys: Keys | None, base: Path, agent: Path, out: Path
+    site: Site, cart: Cart, bundles: Bundles, keys: Keys | None, base: Path, agent: Path, out: Path
 ) -> tuple[list[Path], str | None]:
     """Both packages of a cart, in the folder ``out``; and the passphrase of its own Wi-Fi if it has one.
 
@@ -117,13 +141,12 @@ def packages_of(
         BadInputError: the site does not say enough, or asks for keys that are not given.
         ScanwrightError: a package cannot be made.
     """
-    board = target(cart.target)
-    check_bundles(bundles, board)
+    carried_along = bundles.entries(site, cart)
     if site.broker.tls and keys is None:
         raise BadInputError("broker.tls is true: give --keys, the folder that 'scanwright keys init' made")
     password = _wifi_password(cart, keys, base)
-    entries = cart_files(site, cart, board, {path.name: False for path in bundles}, password)
-    entries |= {f"{BUNDLES}/{path.name}": Entry(path.read_bytes()) for path in bundles}
+    files = [path.name for path in bundles.files]
+    entries = cart_files(site, cart, target(cart.target), files, bundles.names, password) | carried_along
     if site.broker.tls and keys is not None:
         entries |= _credentials(site, cart, keys)
     made = cart_package(entries, cart.network.access_point, out)

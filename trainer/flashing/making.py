@@ -16,7 +16,7 @@ from edge.errors import BadInputError, ScanwrightError
 from edge.files import sync_folder, write_durably
 from edge.site import Cart, Site
 from trainer.flashing.device import check_disk, extents, look_at, write_card
-from trainer.flashing.flash import Keys, agent_for, check_bundles, packages_of
+from trainer.flashing.flash import Bundles, Keys, agent_for, packages_of
 from trainer.flashing.image import copy_image, examine, inject
 from trainer.progress import Reporter
 
@@ -31,7 +31,7 @@ class Making:
         site: Site,
         base: Path,
         keys: Keys | None,
-        bundles: Sequence[Path],
+        bundles: Bundles,
         wheels: Path | None,
         read_only: bool,
     ) -> None:
@@ -43,7 +43,7 @@ class Making:
     def packages(self, cart: Cart, release: str | None, out: Path) -> None:
         """Both packages into the folder ``out``."""
         board = target(cart.target)
-        check_bundles(self._bundles, board)
+        self._bundles.entries(self._site, cart)
         with self._reporter.console.status("packing the agent"):
             agent = agent_for(board, board.release(release), self._wheels)
             _make_folder(out)
@@ -89,7 +89,7 @@ class Making:
         board = target(cart.target)
         if board.card is None:
             raise BadInputError(f"cart '{cart.device}': a {board.name} has no card; use --deb")
-        check_bundles(self._bundles, board)
+        self._bundles.entries(self._site, cart)
         if not image.is_file():
             raise BadInputError(f"{image}: no such file; download the vendor's image first")
         with _bytes_bar(f"{cart.device}: image", image.stat().st_size, self._reporter) as advance:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edge.agent.config import AgentConfig, DicomSource
+from edge.agent.config import AgentConfig, DicomSource, SlotConfig
 from edge.bundle.target import target
 from edge.errors import BadInputError
 from edge.schema import parse
@@ -37,7 +37,7 @@ def site(cart: dict[str, Any] | None = None, **changes: Any) -> Site:
 
 def files(said: Site, password: str | None = None) -> dict[str, str]:
     cart = said.carts[0]
-    made = cart_files(said, cart, target(cart.target), {"tiny.swb": False}, password)
+    made = cart_files(said, cart, target(cart.target), ["tiny.swb"], [], password)
     return {path: entry.data.decode() for path, entry in made.items()}
 
 
@@ -56,10 +56,18 @@ def test_the_agent_is_told_what_the_site_says():
     assert config.pacs and config.pacs.results == ("report",) and config.pacs.ae_title == "PACS"
 
 
-def test_a_signed_bundle_is_not_taken_for_an_unsigned_one():
-    said = site()
-    made = cart_files(said, said.carts[0], target("raspberry-pi-5"), {"tiny.swb": True})
-    assert b"allow_unsigned: false" in made["/etc/scanwright/agent.yaml"].data
+def test_a_signed_bundle_is_a_slot_that_the_repository_on_the_cart_fills():
+    said = site(repositories=["https://updates.clinic.example/repository"])
+    made = cart_files(said, said.carts[0], target("raspberry-pi-5"), [], ["chest"])
+    config = parse(made["/etc/scanwright/agent.yaml"].data, AgentConfig, "agent.yaml")
+    assert config.bundles == (SlotConfig(slot="chest"),) and not config.allow_unsigned
+    assert config.update and config.update.agent
+    assert config.update.repositories == (
+        "https://updates.clinic.example/repository",
+        "/usr/share/scanwright/repository",
+    )
+    unit = made["/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf"].data.decode()
+    assert "\nExecStart=\nExecStart=/usr/bin/python3 -I -S /opt/scanwright/launch.py " in unit
 
 
 def test_the_modality_gets_an_address_and_reaches_nothing_but_dicom_and_the_screen():
@@ -103,7 +111,7 @@ def test_a_cart_with_its_own_wifi_serves_its_screen_there_and_has_a_label():
 
 def test_a_cart_that_joins_a_wifi_has_its_passphrase_in_a_file_of_roots():
     said = site({"network": {"wifi": {"ssid": "ward", "password_file": "ward.txt", "country": "RW"}}})
-    made = cart_files(said, said.carts[0], target("raspberry-pi-5"), {} | {"tiny.swb": False}, "secret words")
+    made = cart_files(said, said.carts[0], target("raspberry-pi-5"), ["tiny.swb"], [], "secret words")
     profile = made["/etc/NetworkManager/system-connections/scanwright.nmconnection"]
     assert profile.mode == 0o600 and b"psk=secret words" in profile.data
 
