@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import shutil
 import subprocess
 from datetime import datetime, timezone
@@ -364,3 +365,44 @@ def test_the_screen_says_what_a_stick_did_and_when_it_may_be_pulled(language) ->
         said = sentences(Stick(problem=problem), texts)
         assert said[0] == texts[f"stick.{problem}"]
         assert (texts["stick.pull"] in said) == (problem != "pulled")
+
+
+def test_pulled_at_any_step_nothing_is_lost_and_the_next_time_does_it_all(updated, monkeypatch) -> None:
+    site, releases, asked = updated
+    (site.folder / "list.pem").write_bytes(site.keys.revocations(3))
+    site.put("f1", "f2")
+    site.write(repository=releases.repository, revoked=[site.folder / "list.pem"])
+    real = {name: getattr(os, name) for name in ("open", "fsync", "replace", "listdir", "mkdir", "unlink")}
+    steps, last = iter(range(0)), -1
+
+    def step(name: str):
+        def call(*given, **named):
+            # Below a folder of the stick that is open, or by its path; what is the cart's own works on.
+            ours = "dir_fd" in named or str(site.mount) in str(given[0])
+            if name == "fsync":
+                ours = str(site.mount) in str(Path(f"/proc/self/fd/{given[0]}").readlink())
+            if ours and next(steps, last) >= last >= 0:
+                raise OSError(errno.EIO, "Input/output error")
+            return real[name](*given, **named)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(os, name, step(name))
+    seen = set()
+    for last in range(1000):
+        steps = iter(range(last + 1))
+        found = site.plug() if site.courier._key() else None
+        if next(steps, None) is not None:
+            break  # it was done before that step
+        assert site.waiting() == 2
+        seen.add(found and found.problem)
+    assert last > 15 and seen == {"pulled"}
+    last = -1
+    assert site.plug().results == 2
+    assert asked == [{"name": "tiny", "version": "1.1.0"}], "asked for once, however often it was begun"
+    assert (site.folder / "crl.pem").read_bytes() == (site.folder / "list.pem").read_bytes()
+    assert not [path for path in site.mount.rglob("*") if path.name.endswith(".new")]
+    for parcel in site.parcels():
+        with parcel.open("rb") as sealed:
+            open_parcel(sealed, io.BytesIO(), site.keys.secret, [site.keys.ca.certificate], [])
