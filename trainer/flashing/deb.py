@@ -25,7 +25,13 @@ ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 _MADE = "1767225600"  # 2026-01-01: a package's bytes depend on what is in it, not on when it was made
 _RELOAD = "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
-_UNITS = ("scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service")
+_UNITS = (
+    "scanwright-agent.service",
+    "scanwright-clock.service",
+    "scanwright-firewall.service",
+    "media-scanwright.mount",
+)
+_STICK = "60-scanwright-stick.rules"
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ find /opt/scanwright/lib -name __pycache__ -prune -exec rm -rf {} + || true
                 f'u scanwright - "scanwright agent" {STATE}\nm scanwright video\n'.encode()
             ),
             "/usr/lib/scanwright/overlay-init": Entry(_shipped("card/overlay-init"), 0o755),
+            f"/usr/lib/udev/rules.d/{_STICK}": Entry(_shipped(f"systemd/{_STICK}")),
         } | {f"/usr/lib/systemd/system/{unit}": Entry(_shipped(f"systemd/{unit}")) for unit in _UNITS}
         return write_package(package, root, entries, out, {"/opt/scanwright/bin/scanwright"})
 

@@ -104,6 +104,22 @@ def test_other_outputs_are_compared_too(bundle, tiny_model) -> None:
     assert check_agreement(TFLiteEngine(tiny_model), TFLiteEngine(tiny_model), inputs, 1) == 0
 
 
+def test_one_logit_of_one_vector_is_enough_to_refuse(bundle, tiny_model) -> None:
+    class Wrong(TFLiteEngine):
+        seen = 0
+
+        def run(self, tensor):
+            outputs = super().run(tensor)
+            if not self.seen:
+                outputs[1][0, 0] = -outputs[1][0, 0]
+            self.seen += 1
+            return outputs
+
+    inputs = Golden.from_npz(bundle.member("golden.npz")).inputs
+    with pytest.raises(EngineError, match="steps of a logit"):
+        check_agreement(Wrong(tiny_model), TFLiteEngine(tiny_model), inputs, 1)
+
+
 def test_what_is_no_model_is_refused_in_one_line(tiny_model) -> None:
     with pytest.raises(EngineError, match="refuses the model") as refusal:
         OnnxEngine(b"no model", TFLiteEngine(tiny_model))
