@@ -22,8 +22,8 @@ def filled(tmp_path):
     filled.database.close()
 
 
-def take(filled, finding, **changes):
-    arguments = {"finding": finding.id, "labels": "effusion", "agrees": True, "reviewed_at": AT} | changes
+def take(filled, of, **changes):
+    arguments = {"finding": of.id, "labels": "effusion", "agrees": True, "reviewed_at": AT} | changes
     return Verdicts(filled.database).handlers()["verdict"](arguments)
 
 
