@@ -3,7 +3,10 @@
     python benchmarks/kills.py [--kills 1000] [--broker-kills 50] [--receiver-kills 50] [--json FILE]
 
 All are the real programs and all kills are SIGKILL. The broker keeps nothing on the disk; the agent waits for
-the receipts of ``scanwright monitor``. Each frame is like no other, so it must give one finding:
+the receipts of ``scanwright monitor``. A life lasts up to three times as long as this machine took, before,
+from an agent's start to its first finding, and up to four frames come in it: so kills fall on starts and on
+work alike, also on a busy machine (``life_s``, and ``starved``: lives in which no finding was made).
+Each frame is like no other, so it must give one finding:
 ``distinct_ids`` counts those that the monitor has stored, ``lost`` the frames without one (0), ``waiting``
 what the agent still holds at the end (0), and ``duplicates`` how often a subscriber heard an id again.
 Ends with exit code 1 if a frame was lost or gave two ids.
@@ -24,7 +27,9 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from parts import Cart, Part, broker, receiver, rows, until
 
-LIFE_S = 2.0  # most that an agent lives; cold start is a good part of it
+LIVES = 3.0  # most that an agent lives, in times from its start to its first finding
+FRAMES = 4  # most that come in a life
+FIRST_S = 120.0
 STILL_S = 120.0  # after the last kill: without any progress for so long, what is missing is lost
 
 
@@ -51,17 +56,30 @@ def run(folder: Path, kills: int, broker_kills: int, receiver_kills: int, seed: 
     started = time.monotonic()
     victims: list[Part] = [cart] * kills + [bus] * broker_kills + [monitor] * receiver_kills
     chance.shuffle(victims)
-    cart.start()
     try:
+
+        def made() -> int:
+            return len(rows(cart.database, "SELECT 1 FROM finding"))
+
+        cart.feed()
+        began = time.monotonic()
+        cart.start()
+        if not until(lambda: made() == 1, FIRST_S, cart, bus, monitor):
+            raise RuntimeError("the agent found nothing")
+        life_s, starved, before = LIVES * (time.monotonic() - began), 0, 1
         for victim in victims:
-            end = time.monotonic() + chance.uniform(0, LIFE_S)
-            while time.monotonic() < end:
-                cart.feed()
-                time.sleep(min(chance.uniform(0, 0.5), max(0.0, end - time.monotonic())))
+            life = chance.uniform(0, life_s)
+            moments = sorted(chance.uniform(0, life) for _ in range(chance.randint(0, FRAMES)))
+            began = time.monotonic()
+            for moment in (*moments, life):
+                time.sleep(max(0.0, began + moment - time.monotonic()))
+                if moment is not life:
+                    cart.feed()
             for part in (cart, bus, monitor):
                 part.alive()
             victim.kill()
             victim.start()
+            starved, before = starved + (made() == before), made()
 
         def told() -> list[tuple[object, ...]]:
             return rows(store, "SELECT id, json_extract(payload, '$.study') FROM finding")
@@ -81,6 +99,8 @@ def run(folder: Path, kills: int, broker_kills: int, receiver_kills: int, seed: 
             "kills": kills,
             "broker_kills": broker_kills,
             "receiver_kills": receiver_kills,
+            "life_s": round(life_s, 1),
+            "starved": starved,
             "frames": cart.fed,
             "distinct_ids": len({id_ for id_, _ in found}),
             "lost": cart.fed - len({study for _, study in found}),

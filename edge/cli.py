@@ -27,15 +27,19 @@ SUMMARIES = {
     "evaluate": "Measure a bundle on labelled images, through the device's own path.",
     "bench": "Time a bundle on this machine.",
     "keys": "Make and take back the certificates of a site, and the keys that releases are signed with.",
+    "flash": "Make a cart's card, or its packages, from SITE.yaml.",
+    "gateway": "Write what runs a site's broker.",
     "agent": "Run and look after the service on a cart.",
     "monitor": "Store the findings of all carts and give the receipts.",
     "rollout": "Bring a new version to all carts, in stages.",
+    "courier": "Carry updates to carts that no network reaches, and what they found back, by stick.",
     "targets": "List the boards that bundles are made for.",
 }
 
 # Import name of an optional dependency -> the extra that brings it.
 EXTRAS = {
     "matplotlib": "trainer",
+    "segno": "flash",
     "sklearn": "trainer",
     "tensorflow": "trainer",
     "tensorflow_model_optimization": "trainer",

@@ -36,6 +36,7 @@ OUTSIDE = {
     "mosquitto_sub",
     "promtool",
     "python3",
+    "rsync",
     "sudo",
     "systemctl",
     "useradd",

@@ -35,6 +35,7 @@ MAY_IMPORT = {
         "edge.bundle",
         "edge.imaging",
         "edge.inference",
+        "edge.keys.authority",  # a revocation list that comes by stick
         "edge.mqtt",
         "edge.sources",
         "edge.update",
@@ -43,7 +44,7 @@ MAY_IMPORT = {
     "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
     "edge.monitor": BELOW
-    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.web"},
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.update", "edge.web"},
 }
 
 
@@ -97,6 +98,8 @@ def test_trainer_uses_the_contracts_and_the_devices_path(module: str, path: Path
     allowed = BELOW | {"edge.bundle", "edge.imaging", "edge.inference", "edge.update", "edge.mqtt"}
     if inside(module, {"trainer.demo"}):
         allowed |= {"edge.agent", "edge.web"}  # the demo runs the cart too
+    if inside(module, {"trainer.flashing"}):
+        allowed |= {"edge.site", "edge.keys", "edge.agent.config"}  # it writes what the agent reads
     if module == "trainer.packaging.phone":
         allowed |= {"edge.phone"}  # packaging writes the app's folder
     for name in imports(module, path):
@@ -115,7 +118,7 @@ def test_the_device_loads_no_tensorflow():
     assert not import_and_list(*(module for module, _ in modules("edge"))) & (TENSORFLOW | {"trainer"})
 
 
-@pytest.mark.parametrize("package", ["trainer.packaging", "trainer.data", "trainer.demo"])
+@pytest.mark.parametrize("package", ["trainer.packaging", "trainer.flashing", "trainer.data", "trainer.demo"])
 def test_a_plain_install_can_package_and_demonstrate(package: str):
     names = [module for module, _ in modules(package.replace(".", "/"))]
     assert not import_and_list(*names, "trainer.cli") & (TENSORFLOW | {"matplotlib", "sklearn"})

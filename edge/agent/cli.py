@@ -89,6 +89,8 @@ def check(path: Path) -> None:
             f"ok    bundle {ref.name} {ref.version} for {ref.target} on {model.engine}"
             + ("" if ref.signed else ", NOT SIGNED")
         )
+        if model.not_accelerated:
+            click.echo(f"note  {ref.name} runs as int8 on the CPU: {model.not_accelerated}")
     broker_of(config.mqtt).client(Topics(config.site, config.device))
     _say(*_broker_answers(config))
     for source in config.sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 from edge.agent.config import AgentConfig, SlotConfig, ThresholdPolicy
 from edge.bundle.archive import open_bundle
@@ -18,7 +19,7 @@ from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 from edge.update.slots import BUNDLE, Slot
 
-__all__ = ["SLOTS", "Model", "check_policy", "covering", "covers", "load_models", "load_version"]
+__all__ = ["SLOTS", "Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
 
 SLOTS = "slots"
 """The slots' folder within the state folder."""
@@ -27,14 +28,14 @@ SLOTS = "slots"
 class Model:
     """One bundle of the configuration.
 
-    ``ref``, ``manifest``, ``engine`` (its name) and ``golden_difference`` (largest difference of the golden
-    vectors on this device, in steps) and ``policy`` (name of the site policy that moves a threshold, or None)
-    are public.
+    ``ref``, ``manifest``, ``engine`` (its name), ``not_accelerated`` (why no GPU is used, if one should be),
+    ``golden_difference`` (largest difference of the golden vectors on this device, in steps) and ``policy``
+    (name of the site policy that moves a threshold, or None) are public.
     """
 
     def __init__(
         self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter,
-        policy: ThresholdPolicy | None = None, signed_sha256: str | None = None,
+        policy: ThresholdPolicy | None = None, cache: Path | None = None, signed_sha256: str | None = None,
     ) -> None:  # fmt: skip
         """Open, check and try the bundle. ``signed_sha256``: of the file that the repository vouched for.
 
@@ -68,8 +69,9 @@ class Model:
         self._moved = {k: v for k, v in policy.thresholds.items() if k in labels} if policy else {}
         site_thresholds(self.manifest, self._moved)
         self.policy = policy.name if policy and self._moved else None
-        self._predictor = Predictor(bundle, threads, interpreter)
+        self._predictor = Predictor(bundle, threads, interpreter, cache)
         self.engine = self._predictor.engine.name
+        self.not_accelerated = self._predictor.not_accelerated
         self.golden_difference = replay(
             self._predictor, Golden.from_npz(bundle.member("golden.npz"), f"{path}: golden.npz")
         )
@@ -83,6 +85,27 @@ class Model:
         """
         prediction = self._predictor.predict(frame)
         return prediction, decide(prediction, self.manifest, self._predictor.ood, self._moved)
+
+
+class Refs(Sequence[BundleRef]):
+    """What is in use, as it is at each look: updates exchange models. ``former`` are named, too."""
+
+    def __init__(self, models: Sequence[Model], former: Sequence[BundleRef] = ()) -> None:
+        self._models, self._former = models, former
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> BundleRef: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[BundleRef]: ...
+    def __getitem__(self, index: int | slice) -> BundleRef | Sequence[BundleRef]:
+        return self._all()[index]
+
+    def _all(self) -> list[BundleRef]:
+        used = [model.ref for model in self._models]
+        return used + [ref for ref in dict.fromkeys(self._former) if ref not in used]
 
 
 def load_models(config: AgentConfig) -> list[Model]:
@@ -135,6 +158,7 @@ def _load(config: AgentConfig, path: Path, signed_sha256: str | None) -> Model:
         threads=config.threads,
         interpreter=config.interpreter,
         policy=config.policy,
+        cache=config.state / "engines",
         signed_sha256=signed_sha256,
     )
 

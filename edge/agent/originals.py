@@ -8,7 +8,7 @@ from edge.agent.recorder import Recorder
 from edge.agent.room import NoRoomError
 from edge.agent.spool import Purged, Spool
 from edge.imaging.errors import UnreadableImageError
-from edge.imaging.patient import is_dicom, read_instance, read_patient
+from edge.imaging.patient import is_dicom
 from edge.sources.base import Original
 
 __all__ = ["Originals"]
@@ -32,6 +32,8 @@ class Originals:
         try:
             if not is_dicom(original.path):
                 return
+            from edge.imaging.patient_header import read_instance, read_patient  # not at the start: large
+
             patient = read_patient(original.path)
             if patient.known:
                 self._cases.keep(study, patient)

@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from edge.agent import measured
 from edge.agent.config import AgentConfig
+from edge.agent.stick import Stick, sentences
 from edge.agent.store import StoredFinding
 from edge.agent.verdicts import Verdict
 from edge.imaging.patient import Patient
@@ -44,9 +45,10 @@ class View:
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
     saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
-    no image is taken, "metered" where nothing is told until tomorrow; ``identifying``: somebody far away asks
-    which cart this is. ``lockable``: there is a PIN, and it may be given from where the page is asked for;
-    ``patients`` is None while the lock is closed. ``verdict`` is what a reviewer said of the chosen finding.
+    no image is taken, "metered" where nothing is told until tomorrow; ``stick``: the courier's, if one is in;
+    ``identifying``: somebody far away asks which cart this is. ``lockable``: there is a PIN, and it may be
+    given from where the page is asked for; ``patients`` is None while the lock is closed. ``verdict`` is what
+    a reviewer said of the chosen finding.
     """
 
     site: str
@@ -60,6 +62,7 @@ class View:
     waiting: int
     unsigned: bool
     trouble: str | None = None
+    stick: Stick | None = None
     identifying: bool = False
     lockable: bool = False
     patients: Patients | None = None
@@ -133,6 +136,10 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
         _identify(banners, view, texts)
     if view.trouble:
         _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
+    if view.stick:
+        style = "banner" if view.stick.problem is None and not view.stick.working else "banner warning"
+        said = " ".join(sentences(view.stick, texts))
+        _text(banners, "p", said, f"{style} stick").set("role", "status")
     if view.unsigned:
         _text(banners, "p", texts["banner.unsigned"], "banner warning")
     _text(banners, "p", texts["banner.support"], "banner")

@@ -20,7 +20,7 @@ from edge.site import Site
 if TYPE_CHECKING:
     from edge.keys.folder import KeyFolder
 
-__all__ = ["keys"]
+__all__ = ["keys", "passphrase_of"]
 
 PASSPHRASE = "SCANWRIGHT_KEYS_PASSPHRASE"
 _PROMPT = "New passphrase of the authority's key (empty for none)"
@@ -101,7 +101,7 @@ def device(
     from edge.keys.folder import KeyFolder
 
     opened = KeyFolder(folder)
-    made = opened.issue(site, name, days, _passphrase_of(opened, passphrase_file), renew)
+    made = opened.issue(site, name, days, passphrase_of(opened, passphrase_file), renew)
     click.echo(f"{opened.holder(name)}: key and certificate of {name}, valid until {made.expires:%Y-%m-%d}")
 
 
@@ -125,7 +125,7 @@ def revoke(name: str, folder: Path, stick: Path | None, passphrase_file: Path | 
     opened = KeyFolder(folder)
     if stick is not None and not stick.is_dir():
         raise BadInputError(f"--stick {stick}: no such folder; nothing was revoked")
-    count = opened.revoke(name, _passphrase_of(opened, passphrase_file))
+    count = opened.revoke(name, passphrase_of(opened, passphrase_file))
     click.echo(f"{name}: {count} certificate{'s' if count > 1 else ''} revoked")
     made = folder / "broker" / "crl.pem"
     click.echo(f"now copy {made} to {FOLDER} on the broker, and restart mosquitto")
@@ -208,7 +208,12 @@ def show(folder: Path) -> None:
     Console(file=sys.stdout).print(table)
 
 
-def _passphrase_of(folder: KeyFolder, file: Path | None) -> bytes | None:
+def passphrase_of(folder: KeyFolder, file: Path | None) -> bytes | None:
+    """The passphrase of a folder's authority, by file, environment or terminal; None if it has none.
+
+    Raises:
+        BadInputError: the file cannot be read, or its first line is empty.
+    """
     if not folder.encrypted():
         return None
     return given_passphrase(file, PASSPHRASE, "Passphrase of the authority's key")

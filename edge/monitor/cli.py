@@ -59,6 +59,7 @@ def opened(store_url: str, *, receives: bool = False) -> Iterator[Database]:
 @click.option("--tls-cert", type=_file, help="Certificate chain of the page; needed beyond this machine.")
 @click.option("--tls-key", type=_file, help="Key of --tls-cert.")
 @click.option("--phone-app", type=_file, help="A NAME-app folder, to be served under /phone/.")
+@click.option("--metrics-token", type=_file, help="File with what Prometheus must bear for /metrics.")
 @click.option("--page/--no-page", default=True, help="Serve the page, or only receive.")
 @click.option("--workers-group", help="Share the broker's messages with all monitors of this group.")
 @click.option("--keep-days", type=click.FloatRange(1), default=730.0, show_default=True, help="Of findings.")
@@ -73,6 +74,7 @@ def monitor(
     tls_cert: Path | None,
     tls_key: Path | None,
     phone_app: Path | None,
+    metrics_token: Path | None,
     page: bool,
     workers_group: str | None,
     keep_days: float,
@@ -109,7 +111,7 @@ def monitor(
         if page:
             from edge.monitor.server import PageServer
 
-            server = PageServer(database, host, port, tls_cert, tls_key, phone_app)
+            server = PageServer(database, host, port, tls_cert, tls_key, phone_app, metrics_token)
             beside.append(server)
             click.echo(f"page: {server.url}", err=True)
         for one in beside:

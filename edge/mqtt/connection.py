@@ -85,16 +85,15 @@ class Connection:
         self._refused, self._meter = refused, meter or Meter(None, lambda: "")
         self._introduction = introduction or {}
         self._retained = {topics.availability, topics.birth, *self._introduction}
-        self._suspicion = Suspicion()
-        self._forgive_at = float("-inf")
+        self._suspicion, self._forgive_at = Suspicion(), float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
         self._latest: dict[str, bytes] = {}
         self._stopping = threading.Event()
-        self._deadline = float("inf")
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
+        self._deadline, self._birth_due = float("inf"), False
+        self._woken, self._waker = ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
         self._reset()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -120,6 +119,11 @@ class Connection:
     def say(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 0; while there is no connection only the latest of a topic is kept."""
         self._latest[topic] = payload
+        self.wake()
+
+    def say_birth(self) -> None:
+        """Say the birth again: something in it has changed. Without a connection the next one says it."""
+        self._birth_due = True
         self.wake()
 
     def stop(self, timeout_s: float) -> None:
@@ -296,11 +300,14 @@ class Connection:
             return
         for topic in list(self._latest) if self._meter.allows("health") else ():
             client.publish(topic, self._latest.pop(topic), qos=0)
+        if self._birth_due:
+            self._birth_due = False
+            self._own.append((self._topics.birth, self._birth()))
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
-                retain = topic in self._retained
-                self._in_flight[client.publish(topic, payload, qos=1, retain=retain).mid] = None
+                sent = client.publish(topic, payload, qos=1, retain=topic in self._retained)
+                self._in_flight[sent.mid] = None
             elif (message := self._head()) is not None:
                 self._ready.popleft()
                 self._lanes[message.kind].sent(message)
@@ -375,7 +382,7 @@ class Connection:
         self._online = True
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
         self._own.append((self._topics.availability, ONLINE.encode()))
-        self._own.append((self._topics.birth, self._birth()))
+        self._birth_due = True
         self._own.extend(self._introduction.items())
         self._tell(True, "")
 

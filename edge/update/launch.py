@@ -14,6 +14,7 @@ import os
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 __all__ = [
     "NEWEST",
@@ -42,7 +43,7 @@ class Result:
     ``told`` says that an event has told it.
     """
 
-    what: str
+    what: Literal["committed", "refused", "rolled_back"]
     version: str
     reason: str | None = None
     told: bool = False
@@ -131,16 +132,17 @@ def read_state(folder: Path) -> State:
         OSError: it cannot be read.
     """
     try:
-        said = json.loads((folder / STATE).read_bytes())
+        text = (folder / STATE).read_bytes()
     except FileNotFoundError:
         return State()
     try:
+        said = json.loads(text)
         result = said.pop("result")
-        state = State(**said, result=result and Result(**result))
+        state = State(**said, result=None if result is None else Result(**result))
         names = all(name is None or _safe(name) for name in (state.current, state.previous, state.trial))
         if names and isinstance(state.tries, int):
             return state
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         pass
     raise ValueError(f"{folder / STATE}: is no state of a slot")
 

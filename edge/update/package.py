@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edge.bundle.manifest import Sha256, Version
 from edge.errors import BadInputError
-from edge.files import sha256_on_disk, sync_folder, write_durably
+from edge.files import sha256_on_disk, sync, write_durably
 from edge.schema import Contract, Name, parse
 
 __all__ = ["PROGRAM", "AgentManifest", "pack_agent", "read_agent", "unpack_agent", "verify_agent"]
@@ -104,19 +104,29 @@ def unpack_agent(path: Path, folder: Path) -> AgentManifest:
     try:
         with tarfile.open(path, "r:xz") as archive:
             manifest = _manifest(archive, path)
-            for member in archive:
+            missing = set(manifest.files)
+            while member := archive.next():
                 file = manifest.files.get(member.name)
                 source = archive.extractfile(member) if file and member.isreg() else None
                 if file is None or source is None or member.size != file.size:
                     raise BadInputError(f"{path}: '{member.name}' is not what the manifest says")
+                data = source.read(file.size)
+                if member.name not in missing or hashlib.sha256(data).hexdigest() != file.sha256:
+                    raise BadInputError(f"{path}: '{member.name}' stands twice, or is damaged")
+                missing.remove(member.name)
                 target = folder / member.name
                 target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                write_durably(target, source.read(file.size), 0o755 if file.executable else 0o644)
+                target.write_bytes(data)
+                target.chmod(0o755 if file.executable else 0o644)
+            if missing:
+                raise BadInputError(f"{path}: '{min(missing)}' is missing")
     except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError) as error:
         raise BadInputError(f"{path}: the agent package is damaged") from error
     write_durably(folder / MANIFEST, manifest.model_dump_json().encode(), 0o644)
-    for inner in [*(p for p in folder.rglob("*") if p.is_dir()), folder]:
-        sync_folder(inner)
+    # All are written before the first is waited for: so the disk takes them together.
+    for inner in [*(folder / name for name in manifest.files), *(p for p in folder.rglob("*") if p.is_dir())]:
+        sync(inner)
+    sync(folder)
     return manifest
 
 

@@ -21,11 +21,12 @@ LARGEST = {"bundle": 320 * _MIB, "agent": 512 * _MIB}
 
 
 class RefusedError(ScanwrightError):
-    """An update is not taken; nothing has changed. ``code`` says why, for programs."""
+    """An update is not taken; nothing has changed. ``code`` says why, for programs; ``version`` of what, if
+    that is known."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, version: str | None = None) -> None:
         super().__init__(message)
-        self.code = code
+        self.code, self.version = code, version
 
 
 class Custom(Contract):

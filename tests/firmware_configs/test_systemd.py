@@ -15,7 +15,8 @@ from edge.cli import cli
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
-UNIT = ROOT / "firmware_configs/systemd/scanwright-agent.service"
+UNITS = ROOT / "firmware_configs/systemd"
+UNIT = UNITS / "scanwright-agent.service"
 PROGRAM = "/opt/scanwright/bin/scanwright"
 
 
@@ -27,11 +28,18 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """The unit with a program that is on this machine, too."""
-    path = tmp_path / UNIT.name
-    path.write_text(UNIT.read_text().replace(PROGRAM, "/bin/true"))
+@pytest.fixture(
+    params=["scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service"]
+)
+def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A unit with a program that is on this machine, too."""
+    path = tmp_path / request.param
+    path.write_text(
+        (UNITS / request.param)
+        .read_text()
+        .replace(PROGRAM, "/bin/true")
+        .replace("/usr/sbin/nft", "/bin/true")
+    )
     return path
 
 
