@@ -23,6 +23,7 @@ from edge.web.html import Child, tag
 __all__ = ["accuracy", "judge", "labels_csv", "review"]
 
 _NEXT = 12
+_COUNTED = 1000  # most that wait for a review are counted
 _PERIOD_S = 90 * 86400.0
 _COLUMNS = ("path", "labels", "patient", "site")
 
@@ -31,12 +32,11 @@ def review(visit: Visit) -> Response:
     """The page ``/review``: one finding, and those that come after it."""
     site = visit.query("site")
     rows = reviews.work(visit.database, _NEXT, site)
-    wanted = fleet.Filter(site=site, reviewed=False)
-    left = sum(fleet.count_findings(visit.database, wanted).values())
+    left = reviews.left(visit.database, _COUNTED, site)
     head = tag(
         "div",
         tag("h1", visit.t("nav.review")),
-        tag("p", visit.t("review.left", n=left), class_="quiet"),
+        tag("p", visit.t("review.left", n=f"{left}+" if left == _COUNTED else left), class_="quiet"),
         _sites(visit, site),
         class_="title",
     )
@@ -161,7 +161,7 @@ def _queue(visit: Visit, rows: Sequence[Any]) -> Child:
 
 
 def _sites(visit: Visit, chosen: str | None) -> Element:
-    options = [tag("option", site, value=site, selected=site == chosen) for site in visit.view.sites()]
+    options = [tag("option", site, value=site, selected=site == chosen) for site in visit.view.sites]
     every = tag("option", visit.t("fleet.all_sites"), value="")
     select_ = tag("select", every, options, name="site", id="review-site")
     return tag(

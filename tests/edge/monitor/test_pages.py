@@ -22,15 +22,14 @@ from edge.monitor.store import accounts, audit, commands, fleet, reviews
 from edge.web.catalogue import languages
 
 ATTACK = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>"
+HASHED = accounts._hashed(PASSWORD)  # once for all
 PAGES = ("/", "/findings", "/accuracy", "/drift", "/rollouts", "/cart/clinic/cart-1")
 
 
 @pytest.fixture
 def server(database: Any) -> Iterator[PageServer]:
-    for name in ("viewer", "reviewer", "engineer"):
-        database.write(
-            lambda c, n=name: accounts.add(c, database, n, n, PASSWORD, time.time())  # type: ignore[misc]
-        ).result()
+    rows = [{"name": n, "role": n, "password": HASHED, "created": 0.0} for n in accounts.ROLES]
+    database.write(lambda c: c.execute(database.insert("account"), rows) and None).result()
     server = PageServer(database, "127.0.0.1", 0)
     server.start()
     yield server
