@@ -427,7 +427,9 @@ def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: fl
             next_page = time.monotonic() + 2
         time.sleep(min(0.01, gap))
     fleet.settle()
-    time.sleep(3)
+    with suppress(click.ClickException):
+        until(lambda: store.seq(probes[-1][1]), 60, "the last finding")
+    time.sleep(2)
     elapsed = time.monotonic() - start
     used = monitor.processor_s() - used
     stop.set()
@@ -436,7 +438,8 @@ def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: fl
         seq = store.seq(id_)
         told = next((when for when, findings in seen if seq and findings >= seq and when >= at), None)
         if told is None:
-            raise click.ClickException("a finding was never told on the page")
+            late = f"{len(delays)} of {len(probes)} were; stored: {bool(seq)}"
+            raise click.ClickException(f"a finding was not told on the page within the time ({late})")
         delays.append(told - at)
     return {
         "seconds": round(elapsed, 1),
@@ -572,6 +575,7 @@ def main(
         }
         _say("capacity")
         found["capacity"] = capacity(fleet, monitor, store, carts, messages)
+        _say(json.dumps(found["capacity"]))
         if page:
             _say("steady")
             found["steady"] = steady(fleet, monitor, store, carts, seconds)

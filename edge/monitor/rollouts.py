@@ -28,7 +28,7 @@ __all__ = ["Rollouts", "View", "change", "record_outcome", "start", "step", "vie
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 10.0
+_EVERY_S = 5.0
 _ACTOR = "rollout"
 _Key = tuple[str, str]
 
