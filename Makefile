@@ -29,7 +29,7 @@ demo-bundle: $(VENV)/.project
 	$(BIN)/python -m trainer.demo.build
 
 test: lint types $(VENV)-tflite-runtime/.requirements
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 # Needs root, qemu-system-arm, qemu-user-static, binfmt-support, mmdebstrap, mtools, mosquitto and dcmtk;
 # the first time it makes an arm64 system, which takes minutes and is kept in ~/.cache/scanwright.
@@ -60,7 +60,7 @@ lock: $(BIN)/pip
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) pyproject.toml -o requirements/edge.txt
 	$(COMPILE) pyproject.toml --extra tflite-runtime -o requirements/tflite-runtime.txt
-	$(COMPILE) pyproject.toml --extra trainer --extra onnx --extra dev -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra trainer --extra onnx --extra monitor --extra flash --extra dev -o requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-tflite-runtime build dist scanwright-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

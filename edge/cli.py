@@ -31,6 +31,8 @@ SUMMARIES = {
     "gateway": "Write what runs a site's broker.",
     "agent": "Run and look after the service on a cart.",
     "monitor": "Store the findings of all carts and give the receipts.",
+    "rollout": "Bring a new version to all carts, in stages.",
+    "courier": "Carry updates to carts that no network reaches, and what they found back, by stick.",
     "targets": "List the boards that bundles are made for.",
 }
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["sha256_on_disk", "sync_folder", "write_durably"]
+__all__ = ["sha256_on_disk", "sync", "sync_folder", "write_durably"]
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -26,13 +26,18 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    sync(folder)
 
 
 def sha256_on_disk(path: Path) -> str:

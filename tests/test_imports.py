@@ -14,9 +14,10 @@ TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"
 
 # Package (or module) -> the project's packages it may import; "edge" alone stands for edge/__init__.py.
 # The agent's configuration is a contract, read by all who run a part of the agent; it imports none of them.
-BELOW = {"edge", "edge.errors", "edge.files", "edge.output", "edge.schema"}
+BELOW = {"edge", "edge.errors", "edge.exposition", "edge.files", "edge.output", "edge.schema"}
 MAY_IMPORT = {
     "edge.errors": {"edge"},
+    "edge.exposition": {"edge"},
     "edge.files": {"edge"},
     "edge.output": {"edge", "edge.errors"},
     "edge.schema": {"edge", "edge.errors"},
@@ -34,6 +35,7 @@ MAY_IMPORT = {
         "edge.bundle",
         "edge.imaging",
         "edge.inference",
+        "edge.keys.authority",  # a revocation list that comes by stick
         "edge.mqtt",
         "edge.sources",
         "edge.update",
@@ -41,7 +43,8 @@ MAY_IMPORT = {
     },
     "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
-    "edge.monitor": BELOW | {"edge.mqtt", "edge.web"},
+    "edge.monitor": BELOW
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.update", "edge.web"},
 }
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 
-__all__ = ["Check", "Report", "as_html", "as_text"]
+from edge.errors import ScanwrightError
+
+__all__ = ["Check", "Report", "as_html", "as_text", "checked"]
 
 _LIMITS_OF_USE = "Not a medical device: findings are decision support."
 _SIGNED = "Commissioned by: ______________________    Date: ______________    Signature: __________________"
@@ -32,6 +35,16 @@ class Check:
     def verdict(self) -> str:
         """``PASS`` or ``FAIL``."""
         return "PASS" if self.passed else "FAIL"
+
+
+def checked(name: str, look: Callable[[], str]) -> Check:
+    """A line of what ``look`` saw, or of why it failed: a ScanwrightError or an OSError says so."""
+    try:
+        return Check(name, True, look())
+    except ScanwrightError as error:
+        return Check(name, False, str(error))
+    except OSError as error:
+        return Check(name, False, error.strerror or str(error))
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,12 @@ from pydicom import Dataset
 from pynetdicom import AE, build_role
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
+from edge.agent.commands import Scalar
 from edge.agent.config import DicomSource
 from edge.agent.recorder import Recorder
 from edge.agent.sender import Sender
 from edge.agent.spool import Custody
+from edge.mqtt.payloads import Severity
 from edge.sources.commitment import FOLDER, INSTANCE
 from edge.sources.dicom_tls import client_context
 
@@ -141,7 +143,7 @@ class Commitments(Sender):
             information.FailedSOPSequence = failed
         return information, _SOME if failed else _ALL
 
-    def _tell(self, severity: str, code: str, what: str, asked: dict[str, Any]) -> None:
+    def _tell(self, severity: Severity, code: str, what: str, asked: dict[str, Any]) -> None:
         message = f"storage commitment for {asked['caller']}: {what}"
-        data = {"source": self._source.name, "images": len(asked["references"])}
-        self._recorder.tell(self._recorder.event(severity, code, message, data))  # type: ignore[arg-type]
+        data: dict[str, Scalar] = {"source": self._source.name, "images": len(asked["references"])}
+        self._recorder.tell(severity, code, message, data)

@@ -13,6 +13,7 @@ __all__ = [
     "AGENT_SLOT",
     "AgentConfig",
     "CaptureSource",
+    "CourierConfig",
     "DicomPeer",
     "DicomSource",
     "FolderSource",
@@ -168,6 +169,11 @@ class MqttConfig(Contract):
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
     )
+    discovery_prefix: Name | None = Field(
+        default=None,
+        description="tell Home Assistant what the device has to show, below this first part of the topic;"
+        " Home Assistant listens below 'homeassistant'",
+    )
 
 
 class ScreenConfig(Contract):
@@ -267,6 +273,19 @@ class UpdateConfig(Contract):
     )
 
 
+class CourierConfig(Contract):
+    """The stick that carries between this cart and headquarters where no network does.
+
+    What it takes along is sealed to headquarters, and signed with the key of ``mqtt.tls``.
+    """
+
+    mount: Path = Field(description="where sticks are mounted")
+    hq_key: Path = Field(description="headquarters' public key: hq.pub of 'scanwright courier keys'")
+    crl: Path | None = Field(
+        default=None, description="where a broker on this machine has its revocation list, to be kept current"
+    )
+
+
 class AgentConfig(Contract):
     """``agent.yaml``. Relative paths are taken from the folder of the file."""
 
@@ -277,7 +296,10 @@ class AgentConfig(Contract):
     state: Path = Field(description="folder of the outbox, the store, the keys and the quarantine")
     bundles: Annotated[tuple[Path | SlotConfig, ...], Field(min_length=1)]
     allow_unsigned: bool = Field(default=False, description="run bundles without proof of origin, and say so")
-    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
+    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime", "onnxruntime"] = Field(
+        default="auto",
+        description="auto runs a bundle's model.onnx where there is a GPU; onnxruntime, on the CPU too",
+    )
     threads: int = Field(default=1, ge=1, le=64)
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     policy: ThresholdPolicy | None = None
@@ -287,6 +309,7 @@ class AgentConfig(Contract):
     spool: SpoolConfig = SpoolConfig()
     pacs: PacsConfig | None = None
     update: UpdateConfig | None = None
+    courier: CourierConfig | None = None
     health_s: Seconds = 60.0
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
@@ -311,6 +334,14 @@ class AgentConfig(Contract):
             raise ValueError("sources: two sources have the same name; give each its own")
         if self.pacs is None and any(isinstance(s, DicomSource) and s.commitment for s in self.sources):
             raise ValueError("sources: commitment needs pacs: the archive that images are safe in")
+        return self
+
+    @model_validator(mode="after")
+    def _courier_can_sign(self) -> AgentConfig:
+        if self.courier and not (self.mqtt.tls and self.mqtt.tls.key):
+            raise ValueError(
+                "courier: needs mqtt.tls with certificate and key: what leaves is signed by them"
+            )
         return self
 
     @model_validator(mode="after")
@@ -349,10 +380,12 @@ def load_config(path: Path) -> AgentConfig:
 
     def updated(update: UpdateConfig) -> UpdateConfig:
         places = tuple(place if "://" in place else str(base / place) for place in update.repositories)
+        if config.courier:
+            places += (str(base / config.state / "courier" / "repository"),)
         changes = {"repositories": places, "root": base / update.root, "tls": secured(update.tls)}
         return update.model_copy(update=changes)
 
-    screen, pacs = config.screen, config.pacs
+    screen, pacs, courier = config.screen, config.pacs, config.courier
     mqtt = config.mqtt.model_copy(
         update=below(config.mqtt, "password_file") | {"tls": secured(config.mqtt.tls)}
     )
@@ -364,6 +397,7 @@ def load_config(path: Path) -> AgentConfig:
             "mqtt": mqtt,
             "pacs": pacs and pacs.model_copy(update={"tls": secured(pacs.tls)}),
             "update": config.update and updated(config.update),
+            "courier": courier and courier.model_copy(update=below(courier, "mount", "hq_key", "crl")),
             "screen": screen and screen.model_copy(update=below(screen, "pin_file")),
         }
     )

@@ -8,35 +8,39 @@ one reads again whatever was not marked as seen.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 
 from edge.agent.config import AgentConfig
 from edge.agent.inputs import open_source
 from edge.imaging.frame import Frame
-from edge.sources.base import Item, Source
+from edge.sources.base import Item, Notice, Source
 
 __all__ = ["Feeds"]
 
 _AHEAD = 2  # frames that wait for the model
 _LOOK_S = 0.2  # how soon a stop is noticed
+_STALE_S = 5.0  # so old a live frame says nothing of now
 _END_S = 1.0  # for a source to end; what it had in hand is read again
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Feed:
     key: object  # what it was made of
-    stop: threading.Event
-    thread: threading.Thread
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread = field(init=False)
+    trouble: str | None = None  # the notice that it is lost, until the one that it is back
 
 
 class Feeds:
     """Sources at work; what they give is taken in order, by one thread."""
 
-    def __init__(self) -> None:
-        self._items: Queue[Item] = Queue(_AHEAD)
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._items: Queue[tuple[Item, float]] = Queue(_AHEAD)
         self._in_hand: Item | None = None
         self._running: dict[str, _Feed] = {}
         self._stopped = threading.Event()
@@ -44,16 +48,23 @@ class Feeds:
         self._seen_by: Callable[[str], bool] | None = None
 
     def next(self, timeout_s: float) -> Item | None:
-        """What comes next, the same until it is :meth:`taken`; None when nothing comes in time."""
+        """What comes next, the same until it is :meth:`taken`; None when nothing comes in time, or only a
+        live frame that has waited since before the agent stopped taking any."""
         if self._in_hand is None:
             with suppress(Empty):
-                self._in_hand = self._items.get(timeout=timeout_s)
+                item, since = self._items.get(timeout=timeout_s)
                 self._items.task_done()
+                stale = isinstance(item, Frame) and item.live and self._monotonic() - since > _STALE_S
+                self._in_hand = None if stale else item
         return self._in_hand
 
     def taken(self) -> None:
         """What :meth:`next` gave is done with."""
         self._in_hand = None
+
+    def troubles(self) -> dict[str, str | None]:
+        """By name of each source: why nothing comes from it, or None."""
+        return {name: feed.trouble for name, feed in list(self._running.items())}
 
     def attach(self, seen: Callable[[str], bool]) -> None:
         """``seen`` says from now on whether a key is committed."""
@@ -85,12 +96,12 @@ class Feeds:
         self._end(list(self._running))
 
     def _begin(self, source: Source, key: object) -> None:
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=self._feed, args=(source, stop), name=f"source-{source.name}", daemon=True
+        feed = _Feed(key)
+        feed.thread = threading.Thread(
+            target=self._feed, args=(source, feed), name=f"source-{source.name}", daemon=True
         )
-        self._running[source.name] = _Feed(key, stop, thread)
-        thread.start()
+        self._running[source.name] = feed
+        feed.thread.start()
 
     def _end(self, names: Iterable[str]) -> None:
         ending = [self._running.pop(name) for name in names]
@@ -99,12 +110,15 @@ class Feeds:
         for feed in ending:
             feed.thread.join(_END_S)
 
-    def _feed(self, source: Source, stop: threading.Event) -> None:
+    def _feed(self, source: Source, feed: _Feed) -> None:
+        stop = feed.stop
         for item in source.frames(stop):
-            waiting = True
+            if isinstance(item, Notice) and item.code.endswith(("_lost", "_back")):
+                feed.trouble = item.message if item.code.endswith("_lost") else None
+            waiting, since = True, self._monotonic()
             while waiting and not stop.is_set():
                 with suppress(Full):
-                    self._items.put(item, timeout=_LOOK_S)
+                    self._items.put((item, since), timeout=_LOOK_S)
                     waiting = False
             if isinstance(item, Frame) and item.live:  # one that waits grows old: take no other meanwhile
                 with self._items.all_tasks_done:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import Literal
 
 from pydicom import Dataset, dcmread
 
@@ -13,6 +12,7 @@ from edge.agent.sender import Sender
 from edge.agent.spool import Kept, Spool
 from edge.agent.vault import VaultError
 from edge.imaging.dicom import DAMAGE
+from edge.mqtt.payloads import Severity
 
 __all__ = ["Forwarder"]
 
@@ -65,12 +65,9 @@ class Forwarder(Sender):
                 "warning", "pacs_lost", f"cannot be reached ({why}); originals are kept and sent later"
             )
 
-    def _tell(
-        self, severity: Literal["info", "warning", "error"], code: str, what: str, kept: Kept | None = None
-    ) -> None:
+    def _tell(self, severity: Severity, code: str, what: str, kept: Kept | None = None) -> None:
         data = {"study": kept.study} if kept else {}
-        event = self._recorder.event(severity, code, f"archive {self._archive.title} {what}", data)
-        self._recorder.tell(event)
+        self._recorder.tell(severity, code, f"archive {self._archive.title} {what}", data)
 
     def _read(self, kept: Kept) -> Dataset:
         try:

@@ -15,13 +15,13 @@ from edge.agent.observations import Observations
 from edge.agent.originals import Originals
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
-from edge.agent.report import Reporter
+from edge.agent.report import Report, Reporter
 from edge.agent.room import NoRoomError
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.bundle.reasons import Reason
 from edge.imaging.frame import Frame
-from edge.mqtt.payloads import Finding
+from edge.mqtt.payloads import Event, Finding
 from edge.sources.base import Done, Failure, Item, Original
 
 __all__ = ["Intake"]
@@ -69,7 +69,7 @@ class Intake:
         elif isinstance(item, Done):
             self._recorder.seen(self._identity.mark(key) for key in item.keys)
         else:
-            self._recorder.tell(self._recorder.event(item.severity, item.code, item.message, item.data))
+            self._recorder.tell(item.severity, item.code, item.message, item.data)
 
     def _judge(self, frame: Frame) -> None:
         self._count_frame()
@@ -79,7 +79,7 @@ class Intake:
             if not frame.live and self._store.seen(self._reporter.finding_id(model, frame)):
                 continue
             if reason:
-                self._telling.take(self._reporter.withheld(model, frame, reason), live=frame.live)
+                self._tell(frame, self._reporter.withheld(model, frame, reason))
                 continue
             report, error = self._reporter.judged(model, frame)
             name = model.ref.name
@@ -90,13 +90,17 @@ class Intake:
             elif name not in self._failing:
                 self._failing.add(name)
                 event = self._recorder.event("error", "engine_failed", str(error), {"bundle": name})
-            self._telling.take(report, event, live=frame.live)
+            self._tell(frame, report, event)
             if report.finding.decision != "no_result":
                 self._counters.last_result = report.finding.stamp.at
                 self._counters.last_case = report.finding.case_code
             self._saw(frame, report.finding)
-            self._observations.follow(frame, report.finding)
-            self._telling.let_go(report.finding, but=self._observations.names(report.finding))
+
+    def _tell(self, frame: Frame, report: Report, event: Event | None = None) -> None:
+        """Of a live frame that says nothing new, no more is kept than an observation may name."""
+        self._telling.take(report, event, live=frame.live)
+        self._observations.follow(frame, report.finding)
+        self._telling.let_go(report.finding, but=self._observations.names(report.finding))
 
     def _fail(self, failure: Failure) -> None:
         """Keep what gave no frame in the quarantine, say so, and only then take it away."""

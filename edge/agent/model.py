@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import overload
 
 from edge.agent.config import AgentConfig, SlotConfig, ThresholdPolicy
+from edge.agent.state import SLOTS
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import IntendedUse
@@ -19,23 +20,20 @@ from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 from edge.update.slots import BUNDLE, Slot
 
-__all__ = ["SLOTS", "Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
-
-SLOTS = "slots"
-"""The slots' folder within the state folder."""
+__all__ = ["Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
 
 
 class Model:
     """One bundle of the configuration.
 
-    ``ref``, ``manifest``, ``engine`` (its name) and ``golden_difference`` (largest difference of the golden
-    vectors on this device, in steps) and ``policy`` (name of the site policy that moves a threshold, or None)
-    are public.
+    ``ref``, ``manifest``, ``engine`` (its name), ``not_accelerated`` (why no GPU is used, if one should be),
+    ``golden_difference`` (largest difference of the golden vectors on this device, in steps) and ``policy``
+    (name of the site policy that moves a threshold, or None) are public.
     """
 
     def __init__(
         self, path: Path, *, allow_unsigned: bool, target: str | None, threads: int, interpreter: Interpreter,
-        policy: ThresholdPolicy | None = None, signed_sha256: str | None = None,
+        policy: ThresholdPolicy | None = None, cache: Path | None = None, signed_sha256: str | None = None,
     ) -> None:  # fmt: skip
         """Open, check and try the bundle. ``signed_sha256``: of the file that the repository vouched for.
 
@@ -69,8 +67,9 @@ class Model:
         self._moved = {k: v for k, v in policy.thresholds.items() if k in labels} if policy else {}
         site_thresholds(self.manifest, self._moved)
         self.policy = policy.name if policy and self._moved else None
-        self._predictor = Predictor(bundle, threads, interpreter)
+        self._predictor = Predictor(bundle, threads, interpreter, cache)
         self.engine = self._predictor.engine.name
+        self.not_accelerated = self._predictor.not_accelerated
         self.golden_difference = replay(
             self._predictor, Golden.from_npz(bundle.member("golden.npz"), f"{path}: golden.npz")
         )
@@ -157,6 +156,7 @@ def _load(config: AgentConfig, path: Path, signed_sha256: str | None) -> Model:
         threads=config.threads,
         interpreter=config.interpreter,
         policy=config.policy,
+        cache=config.state / "engines",
         signed_sha256=signed_sha256,
     )
 

@@ -49,7 +49,7 @@ class Observations:
         self._streams: dict[tuple[str, str], _Stream] = {}
 
     def follow(self, frame: Frame, finding: Finding) -> None:
-        """Take the finding of a stream's next frame."""
+        """Take the finding of a stream's next frame; one that no model judged begins no stream."""
         if frame.test:
             return
         identity, now = frame.identity.rpartition("#")[0], self._monotonic()
@@ -57,7 +57,9 @@ class Observations:
         stream = self._streams.get(key)
         if stream is None or stream.identity != identity:
             if stream:
-                self._close(stream)
+                self._close(self._streams.pop(key))
+            if not finding.thresholds:
+                return
             stream = self._streams[key] = _Stream(identity, Smoothing(finding.thresholds), finding, now)
         stream.finding, stream.at_s = finding, now
         for change in stream.smoothing.frame(finding.id, finding.probabilities, now):
@@ -82,7 +84,7 @@ class Observations:
     def _tell(self, stream: _Stream, change: Change) -> None:
         seen, finding = change.observation, stream.finding
         self._about_to_name((seen.first, seen.best))
-        event = self._recorder.event(
+        self._recorder.tell(
             "info",
             _CODES[change.kind],
             f"case {finding.case_code}: '{seen.label}' {change.kind}, at most {seen.probability:.2f}",
@@ -98,4 +100,3 @@ class Observations:
                 "frames": seen.frames,
             },
         )
-        self._recorder.tell(event)

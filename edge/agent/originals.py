@@ -8,7 +8,7 @@ from edge.agent.recorder import Recorder
 from edge.agent.room import NoRoomError
 from edge.agent.spool import Purged, Spool
 from edge.imaging.errors import UnreadableImageError
-from edge.imaging.patient import is_dicom, read_instance, read_patient
+from edge.imaging.patient import is_dicom
 from edge.sources.base import Original
 
 __all__ = ["Originals"]
@@ -32,6 +32,8 @@ class Originals:
         try:
             if not is_dicom(original.path):
                 return
+            from edge.imaging.patient_header import read_instance, read_patient  # not at the start: large
+
             patient = read_patient(original.path)
             if patient.known:
                 self._cases.keep(study, patient)
@@ -42,13 +44,11 @@ class Originals:
         except (OSError, UnreadableImageError) as error:
             why = error.strerror if isinstance(error, OSError) else "its header is damaged"
             self._recorder.tell(
-                self._recorder.event(
-                    "error",
-                    "original_not_kept",
-                    f"an original of case {self._identity.case_code(original.study)} could not be"
-                    f" kept ({why}); this cart does not forward it",
-                    {"study": study},
-                )
+                "error",
+                "original_not_kept",
+                f"an original of case {self._identity.case_code(original.study)} could not be"
+                f" kept ({why}); this cart does not forward it",
+                {"study": study},
             )
 
     def purge(self, keep_days: float) -> None:
@@ -61,10 +61,8 @@ class Originals:
             return
         lost = f", {purged.not_forwarded} of them not forwarded" if purged.not_forwarded else ""
         self._recorder.tell(
-            self._recorder.event(
-                "warning" if lost else "info",
-                "originals_purged",
-                f"{purged.files} originals were purged by the spool's rule{lost}",
-                {"files": purged.files, "bytes": purged.bytes, "not_forwarded": purged.not_forwarded},
-            )
+            "warning" if lost else "info",
+            "originals_purged",
+            f"{purged.files} originals were purged by the spool's rule{lost}",
+            {"files": purged.files, "bytes": purged.bytes, "not_forwarded": purged.not_forwarded},
         )

@@ -30,6 +30,7 @@ Kind = Literal["finding", "event", "overlay"]
 
 # In the order they are told, with the most that is kept waiting. Findings are never dropped.
 _PRIORITY: dict[Kind, int] = {"finding": 0, "event": 1, "overlay": 2}
+_ALL = f"priority IN ({', '.join(map(str, _PRIORITY.values()))})"  # has the index used for what follows
 _MOST: dict[Kind, int] = {"event": 1000, "overlay": 1000}
 
 
@@ -63,12 +64,11 @@ def add(
         (id_, kind, _PRIORITY[kind], topic, payload, time.time(), size),
     ).rowcount
     if added and kind in _MOST:
-        _drop(
-            connection,
-            "priority = ?1 AND seq <="
-            " (SELECT seq FROM outbox WHERE priority = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-            (_PRIORITY[kind], _MOST[kind]),
-        )
+        which = "FROM outbox WHERE priority = ?"
+        (waiting,) = connection.execute(f"SELECT count(*) {which}", (_PRIORITY[kind],)).fetchone()
+        if waiting > _MOST[kind]:
+            oldest = (_PRIORITY[kind], waiting - _MOST[kind])
+            _drop(connection, f"seq IN (SELECT seq {which} ORDER BY seq LIMIT ?)", oldest)
         most = caps.megabytes << 20
         (total,) = connection.execute("SELECT sum(bytes) FROM outbox WHERE priority > 0").fetchone()
         if total > most:
@@ -153,13 +153,18 @@ class Outbox:
 
     def counts(self) -> dict[Kind, int]:
         """How many messages wait, by kind; not those set aside."""
-        rows = self._database.read("SELECT kind, count(*) FROM outbox WHERE aside IS NULL GROUP BY kind")
-        return dict.fromkeys(_PRIORITY, 0) | dict(rows)
+        return self._counted("aside IS NULL")
 
     def aside(self) -> dict[Kind, int]:
         """How many messages are set aside, by kind."""
-        rows = self._database.read("SELECT kind, count(*) FROM outbox WHERE aside IS NOT NULL GROUP BY kind")
-        return dict.fromkeys(_PRIORITY, 0) | dict(rows)
+        return self._counted("aside >= 0")
+
+    def _counted(self, which: str) -> dict[Kind, int]:
+        rows = self._database.read(
+            f"SELECT priority, count(*) FROM outbox WHERE {_ALL} AND {which} GROUP BY priority"
+        )
+        counts = dict(rows)
+        return {kind: counts.get(priority, 0) for kind, priority in _PRIORITY.items()}
 
     def dropped(self) -> int:
         """How many messages the caps have dropped, ever."""
@@ -168,11 +173,11 @@ class Outbox:
     def bring_back(self, largest: int, everything: bool) -> Future[int]:
         """Have messages sent again that were set aside and fit a packet of ``largest`` bytes (0: any); with
         ``everything`` also those that a broker broke off at without naming a limit."""
-        given = "aside > 0" + (" OR aside = 0" if everything else "")
+        given = f"{_ALL} AND aside {'>=' if everything else '>'} 0"
         return self._database.write(
             lambda connection: (
                 connection.execute(
-                    f"UPDATE outbox SET aside = NULL WHERE ({given}) AND (?1 = 0 OR bytes <= ?1)", (largest,)
+                    f"UPDATE outbox SET aside = NULL WHERE {given} AND (?1 = 0 OR bytes <= ?1)", (largest,)
                 ).rowcount
             )
         )

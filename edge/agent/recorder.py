@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from functools import partial
-from typing import Literal
 
 from edge.agent import outbox, store, studies
 from edge.agent.clock import Clock
@@ -19,7 +18,7 @@ from edge.agent.config import OutboxConfig
 from edge.agent.database import Database
 from edge.agent.report import Report
 from edge.errors import BadInputError
-from edge.mqtt.payloads import Event
+from edge.mqtt.payloads import Event, Severity
 from edge.mqtt.topics import Topics
 
 __all__ = ["Recorder"]
@@ -31,10 +30,7 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 
 class Recorder:
-    """Writes findings and events, several commits ahead of the disk. Events may come from any thread.
-
-    ``findings`` counts those that are on the disk.
-    """
+    """Writes findings and events, several commits ahead of the disk. Events may come from any thread."""
 
     def __init__(
         self,
@@ -47,8 +43,7 @@ class Recorder:
         self._writing: deque[Future[int]] = deque()
         # When each open study was last heard of; after a restart its silence begins anew.
         now = time.monotonic()
-        self._open = {study: now for (study,) in database.read("SELECT study FROM study WHERE open")}
-        self.findings = 0
+        self._open = {study: now for (study,) in database.read("SELECT study FROM study WHERE open = 1")}
 
     def finding(self, report: Report, event: Event | None = None) -> Future[int]:
         """Keep a finding, and with it the event it comes with; nothing if the same id was kept before.
@@ -132,13 +127,9 @@ class Recorder:
         self._write(write)
 
     def event(
-        self,
-        severity: Literal["info", "warning", "error"],
-        code: str,
-        message: str,
-        data: Mapping[str, Scalar] | None = None,
+        self, severity: Severity, code: str, message: str, data: Mapping[str, Scalar] | None = None
     ) -> Event:
-        """An Event of now; say it by :meth:`tell`, or with a finding."""
+        """An Event of now, to be kept with a finding."""
         return Event(
             id=uuid.uuid4().hex,
             stamp=self._clock.stamp(),
@@ -148,8 +139,11 @@ class Recorder:
             data=dict(data or {}),
         )
 
-    def tell(self, event: Event) -> None:
-        """Log an event and keep it for the broker."""
+    def tell(
+        self, severity: Severity, code: str, message: str, data: Mapping[str, Scalar] | None = None
+    ) -> None:
+        """Log an Event of now and keep it for the broker."""
+        event = self.event(severity, code, message, data)
         _log_event(event)
 
         def write(connection: sqlite3.Connection) -> int:
@@ -192,14 +186,16 @@ class Recorder:
 
         self._write(write)
 
-    def settle(self, everything: bool = False) -> None:
-        """Hear how the commits went.
+    def settle(self, everything: bool = False) -> int:
+        """Hear how the commits went: how many findings are newly on the disk.
 
         Raises:
             ScanwrightError: the database has stopped.
         """
+        settled = 0
         while self._writing and (everything or self._writing[0].done() or len(self._writing) > _AHEAD):
-            self.findings += self._writing.popleft().result()
+            settled += self._writing.popleft().result()
+        return settled
 
     def _write(self, action: Callable[[sqlite3.Connection], int]) -> Future[int]:
         future = self._database.write(action)

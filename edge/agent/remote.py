@@ -90,4 +90,4 @@ class Remote:
     def _tell(self, severity: Literal["info", "warning"], code: str, why: str) -> None:
         revision = self._file.revision
         message = f"settings, revision {revision}: {why}"
-        self._recorder.tell(self._recorder.event(severity, code, message, {"revision": revision}))
+        self._recorder.tell(severity, code, message, {"revision": revision})

@@ -13,6 +13,7 @@ from pydicom import Dataset, dcmread
 
 from edge.agent.archive import Archive, RefusedError, UnreachableError
 from edge.agent.cases import Cases
+from edge.agent.commands import Scalar
 from edge.agent.database import Database
 from edge.agent.documents import Document, Evidence, capture, complete, report
 from edge.agent.identity import Identity
@@ -22,11 +23,17 @@ from edge.agent.spool import Spool
 from edge.agent.store import Store, StoredFinding
 from edge.agent.vault import VaultError
 from edge.imaging.dicom import DAMAGE
-from edge.mqtt.payloads import BundleRef
+from edge.mqtt.payloads import BundleRef, Severity
 
-__all__ = ["Results"]
+__all__ = ["UNREPORTED", "Results"]
 
 log = logging.getLogger(__name__)
+
+UNREPORTED = (
+    "SELECT study, case_code, closings, positive + negative + no_result FROM study"
+    " INDEXED BY study_unreported WHERE open = 0 AND reported < closings ORDER BY heard LIMIT 1"
+)
+"""The study that has waited longest to be reported, and how many findings it has."""
 
 _LOOK_S = 1.0
 _BACK_OFF_S = (5.0, 300.0)
@@ -61,10 +68,7 @@ class Results(Sender):
     def _run(self) -> None:
         wait = _BACK_OFF_S[0]
         while not self._stop.is_set():
-            rows = self._database.read(
-                "SELECT study, case_code, closings FROM study WHERE NOT open AND reported < closings"
-                " ORDER BY heard LIMIT 1"
-            )
+            rows = self._database.read(UNREPORTED)
             if not rows:
                 self._stop.wait(_LOOK_S)
                 continue
@@ -75,9 +79,9 @@ class Results(Sender):
                 self._stop.wait(wait)
                 wait = min(2 * wait, _BACK_OFF_S[1])
 
-    def _send(self, study: str, case_code: str, closings: int) -> None:
+    def _send(self, study: str, case_code: str, closings: int, findings: int) -> None:
         try:
-            documents = list(self._documents(study, closings))
+            documents = list(self._documents(study, closings, findings))
         except DAMAGE as error:  # a header that no document can be made from
             documents = []
             log.warning("no result of a study could be made", extra={"error": type(error).__name__})
@@ -101,14 +105,14 @@ class Results(Sender):
 
         self._database.write(write).result()
 
-    def _tell(self, severity: str, code: str, message: str, study: str, documents: int) -> None:
-        data = {"study": study, "documents": documents}
-        self._recorder.tell(self._recorder.event(severity, code, message, data))  # type: ignore[arg-type]
+    def _tell(self, severity: Severity, code: str, message: str, study: str, documents: int) -> None:
+        data: dict[str, Scalar] = {"study": study, "documents": documents}
+        self._recorder.tell(severity, code, message, data)
 
-    def _documents(self, study: str, closings: int) -> Iterator[Dataset]:
+    def _documents(self, study: str, closings: int, findings: int) -> Iterator[Dataset]:
         headers = list(self._headers(study))
         for bundle in self._bundles:
-            found = [pair for header in headers if (pair := self._best(bundle, header))]
+            found = [pair for header in headers if (pair := self._best(bundle, header, findings))]
             evidence = [one for _, one in found]
             if evidence and "report" in self._kinds:
                 yield report(
@@ -135,9 +139,12 @@ class Results(Sender):
                 seen.add(header.SOPInstanceUID)
                 yield header
 
-    def _best(self, bundle: BundleRef, header: Dataset) -> tuple[StoredFinding, Evidence] | None:
+    def _best(
+        self, bundle: BundleRef, header: Dataset, findings: int
+    ) -> tuple[StoredFinding, Evidence] | None:
         """What a bundle found in an image: of several frames the most probable, and what all came to."""
-        frames = range(int(header.get("NumberOfFrames") or 1))
+        # A header may claim any number; each frame that there was has left a finding in the study.
+        frames = range(min(int(header.get("NumberOfFrames") or 1), findings))
         names = (f"sop:{header.SOPInstanceUID}#{frame}" for frame in frames)
         ids = (self._identity.finding(bundle.name, bundle.version, name) for name in names)
         stored = [found for id_ in ids if (found := self._store.get(id_)) and not found.finding["test"]]

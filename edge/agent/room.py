@@ -56,7 +56,7 @@ class Room:
             )
         elif self.refusing:
             self.refusing = False
-            self._recorder.tell(self._recorder.event("info", "disk_back", "new images are taken again"))
+            self._recorder.tell("info", "disk_back", "new images are taken again")
         return not self.refusing
 
     def refused(self, error: NoRoomError) -> None:
@@ -69,10 +69,8 @@ class Room:
         if not self.refusing:
             self.refusing = True
             self._recorder.tell(
-                self._recorder.event(
-                    "error",
-                    "disk_full",
-                    f"no new image is taken ({why}): they stay where they are until there is room;"
-                    " what is kept is safe",
-                )
+                "error",
+                "disk_full",
+                f"no new image is taken ({why}): they stay where they are until there is room;"
+                " what is kept is safe",
             )

@@ -9,7 +9,9 @@ import math
 import re
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -39,9 +41,11 @@ from edge.agent.cases import Cases
 from edge.agent.config import AgentConfig, ScreenConfig
 from edge.agent.lock import OPEN_S, Lock, read_pin
 from edge.agent.page import Patients, View, parse, render, render_unlock
+from edge.agent.stick import Stick
 from edge.agent.store import Store
 from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
+from edge.exposition import CONTENT_TYPE
 from edge.imaging.patient import Patient
 from edge.mqtt.payloads import BundleRef, Finding, Health
 from edge.web.catalogue import load_texts
@@ -100,8 +104,11 @@ class _Screen:
         cases: Cases | None,
         health: Callable[[], Health] | None,
         trouble: Callable[[], str | None],
+        identifying: Callable[[], bool],
+        stick: Callable[[], Stick | None],
     ) -> None:
-        self._store, self._trouble = store, trouble
+        self._store, self._trouble, self._stick = store, trouble, stick
+        self._identifying = identifying
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
@@ -120,6 +127,8 @@ class _Screen:
             "connected": self._connected(),
             "waiting": self._store.waiting(),
             "trouble": self._trouble(),
+            "stick": (stick := self._stick()) and asdict(stick),
+            "identifying": self._identifying(),
         }
 
     def page(self, request: Request) -> Response:
@@ -141,8 +150,11 @@ class _Screen:
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
             trouble=self._trouble(),
+            stick=self._stick(),
+            identifying=self._identifying(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
+            verdict=stored.verdict if stored else None,
         )
         return HTMLResponse(render(view, self._texts))
 
@@ -241,7 +253,7 @@ class _Screen:
         if self._health is None:
             return PlainTextResponse("no agent runs here\n", status_code=404)
         text = metrics.exposition(self._health(), self._connected(), self._config, self._bundles)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        return Response(text, media_type=CONTENT_TYPE)
 
     def health(self, request: Request) -> Response:
         self._store.sequence()
@@ -280,6 +292,8 @@ def create_app(
     cases: Cases | None = None,
     health: Callable[[], Health] | None = None,
     trouble: Callable[[], str | None] = lambda: None,
+    identifying: Callable[[], bool] = lambda: False,
+    stick: Callable[[], Stick | None] = lambda: None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -293,10 +307,13 @@ def create_app(
         lock: of the patients' names; without it they are never shown.
         cases: whose the studies are.
         health: how the device is, from any thread, for ``/metrics``; without it there is none.
-        trouble: see :class:`edge.agent.page.View`.
+        trouble, identifying: see :class:`edge.agent.page.View`; from any thread.
+        stick: the courier's, where one is in.
     """
     closing = closing or threading.Event()
-    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble)
+    screen = _Screen(
+        store, config, bundles, connected, closing, lock, cases, health, trouble, identifying, stick
+    )
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -327,6 +344,7 @@ class ScreenServer:
         cases: Cases | None = None,
         health: Callable[[], Health] | None = None,
         trouble: Callable[[], str | None] = lambda: None,
+        stick: Callable[[], Stick | None] = lambda: None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
@@ -347,7 +365,20 @@ class ScreenServer:
         host = f"[{screen.host}]" if ":" in screen.host else screen.host
         self.url = f"http://{host}:{port}/"
         self._closing = threading.Event()
-        app = create_app(store, config, bundles, connected, self._closing, lock, cases, health, trouble)
+        self._identify_until = float("-inf")
+        app = create_app(
+            store,
+            config,
+            bundles,
+            connected,
+            self._closing,
+            lock,
+            cases,
+            health,
+            trouble,
+            lambda: time.monotonic() < self._identify_until,
+            stick,
+        )
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -367,6 +398,10 @@ class ScreenServer:
         """Serve."""
         logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self._thread.start()
+
+    def identify(self, seconds: float) -> None:
+        """Show the cart's name, large and blinking, for so long. From any thread."""
+        self._identify_until = time.monotonic() + seconds
 
     def stop(self) -> None:
         """End the event streams, answer what was asked, and close the port."""

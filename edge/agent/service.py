@@ -21,6 +21,7 @@ from edge.agent.commands import Commands, Handler, InvalidCommandError, Scalar
 from edge.agent.config import AgentConfig, CaptureSource
 from edge.agent.database import Database
 from edge.agent.defects import defects_stop
+from edge.agent.diagnostics import Diagnostics
 from edge.agent.feeds import Feeds
 from edge.agent.health import Counters, measure
 from edge.agent.identity import Identity, device_secret
@@ -45,10 +46,12 @@ from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.agent.vault import Vault
+from edge.agent.verdicts import Verdicts
 from edge.agent.watch import Watch, time_floor
 from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
-from edge.mqtt.payloads import Birth, Health
+from edge.mqtt.discovery import discovery, discovery_topic
+from edge.mqtt.payloads import Birth, Health, Severity
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
 
@@ -179,8 +182,17 @@ class Agent:
                 "status": lambda _: self._status(),
                 "overlay": self._overlay,
             }
-            handlers |= self._remote.handlers() | (self._updates.handlers() if self._updates else {})
-            self._commands = Commands(self._database, self._clock, handlers)
+            prefix, introduction = config.mqtt.discovery_prefix, {}
+            if prefix is not None:
+                said = discovery(self._topics, __version__, config.target, config.health_s)
+                introduction[discovery_topic(prefix, self._topics)] = said
+            self._courier = None
+            if config.courier is not None:
+                from edge.agent.courier import courier_of
+
+                parts = (self._database, self._audit, self._clock, self._recorder)
+                self._courier = courier_of(config, config.courier, *parts, self._state, self._updates)
+                self._outgoing.append(self._courier)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -191,23 +203,29 @@ class Agent:
                 changed=self._broker_changed,
                 refused=self._recorder.set_aside,
                 meter=self._meter,
+                introduction=introduction,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
-                bundles = Refs(self._models)
                 self.screen = ScreenServer(
                     self.store,
                     config,
                     screen,
-                    bundles,
+                    Refs(self._models),
                     lambda: self._connection.online,
                     cases,
                     self.health,
                     self.trouble,
+                    lambda: self._courier.stick if self._courier else None,
                 )
+            show = self.screen.identify if self.screen else None
+            diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
+            handlers |= self._remote.handlers() | diagnostics.handlers() | Verdicts(self._database).handlers()
+            handlers |= self._updates.handlers() if self._updates else {}
+            self._commands = Commands(self._database, self._clock, handlers)
             self._held = stack.pop_all()
 
     def run(self, stop: threading.Event) -> None:
@@ -221,9 +239,9 @@ class Agent:
             self._run(stop)
         log.info("stopped")
 
-    def say(self, severity: Literal["info", "warning", "error"], code: str, message: str) -> None:
+    def say(self, severity: Severity, code: str, message: str) -> None:
         """Tell an event."""
-        self._recorder.tell(self._recorder.event(severity, code, message))
+        self._recorder.tell(severity, code, message)
 
     def _run(self, stop: threading.Event) -> None:
         feeds = self._lasting.feeds
@@ -240,8 +258,10 @@ class Agent:
         else:
             feeds.run(self._sources)
         if self._updates:
-            self._updates.start(self._models, self._connection.say_birth)
+            self._updates.start(self._models, lambda: self._connection.say(self._topics.birth, self._birth()))
         self._systemd.ready()
+        if not all(isinstance(one, CaptureSource) for one in self._config.sources):
+            import edge.imaging.patient_header  # noqa: F401  large: while the sources start
         self._lasting.again = False
         try:
             self._work(stop)
@@ -271,7 +291,7 @@ class Agent:
                 self._systemd.feed()
             self._recorder.close_studies(self._config.study_silence_s)
             self._observations.settle()
-            self._recorder.settle()
+            self._counters.findings += self._recorder.settle()
             self._watch.look()
             self._power.look()
             self._remote.look()
@@ -284,7 +304,7 @@ class Agent:
                 if not self._database.failing:
                     self._tidy()
         self._observations.settle(everything=True)
-        self._recorder.settle(everything=True)
+        self._counters.findings += self._recorder.settle(everything=True)
 
     def _tidy(self) -> None:
         trusted = self._clock.trusted()
@@ -324,14 +344,16 @@ class Agent:
         for model in self._models:
             said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
             log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
+            if model.not_accelerated:
+                message = f"{model.ref.name} runs as int8 on the CPU: {model.not_accelerated}"
+                self.say("warning", "not_accelerated", message[:1000])
         if not all(model.ref.signed for model in self._models):
-            event = self._recorder.event(
+            self._recorder.tell(
                 "warning",
                 "bundle_unsigned",
                 "running a bundle without proof of origin, because allow_unsigned is set",
                 {"bundles": ", ".join(model.ref.name for model in self._models if not model.ref.signed)},
             )
-            self._recorder.tell(event)
         mqtt = self._config.mqtt
         if mqtt.protocol == "3.1.1" and not mqtt.receipts:
             log.warning(
@@ -345,7 +367,7 @@ class Agent:
             log.info("connected to the broker", extra={"broker": where})
         else:
             message = f"broker {where} is not there ({why}); findings are kept and told later"
-            self._recorder.tell(self._recorder.event("warning", "broker_lost", message))
+            self._recorder.tell("warning", "broker_lost", message)
 
     def _birth(self) -> bytes:
         birth = Birth(
@@ -363,9 +385,11 @@ class Agent:
         )
         return birth.model_dump_json().encode()
 
+    def _state(self) -> list[tuple[str, bytes]]:
+        return [("birth", self._birth()), ("health", self.health().model_dump_json().encode())]
+
     def health(self) -> Health:
         """How the device is now; from any thread."""
-        self._counters.findings = self._recorder.findings
         health = measure(self._clock.stamp(), self._counters, self._outbox, self._config.state)
         return health.model_copy(
             update={
@@ -401,8 +425,7 @@ class Agent:
         try:
             response = self._commands.answer(name, payload)
         except InvalidCommandError as error:
-            event = self._recorder.event("warning", "command_invalid", f"command '{name[:64]}': {error}")
-            self._recorder.tell(event)
+            self._recorder.tell("warning", "command_invalid", f"command '{name[:64]}': {error}")
             return None
         said: dict[str, Scalar] = {"name_of_command": name[:64], "ok": response.ok, "error": response.error}
         self._audit.add("command", said | {"correlation_id": response.correlation_id})

@@ -124,10 +124,13 @@ class Spool:
             yield from self._vault.open_stream(file, _context(kept.name))
 
     def next(self) -> Kept | None:
-        """The oldest file that has still to be forwarded; one refused within the last day waits."""
+        """The oldest file that has still to be forwarded; then one refused longest ago, a day or more."""
         rows = self._database.read(
-            "SELECT name, study FROM original WHERE forwarded IS NULL AND coalesce(refused, 0) < ?"
-            " ORDER BY refused IS NOT NULL, seq LIMIT 1",
+            "SELECT name, study FROM original WHERE forwarded IS NULL AND refused IS NULL"
+            " ORDER BY seq LIMIT 1"
+        ) or self._database.read(
+            "SELECT name, study FROM original WHERE forwarded IS NULL AND refused < ?"
+            " ORDER BY refused LIMIT 1",
             (time.time() - _AGAIN_S,),
         )
         return Kept(*rows[0]) if rows else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 from edge.agent.audit import Audit
 from edge.agent.certificates import Validity, due, validity
@@ -12,6 +11,7 @@ from edge.agent.config import AgentConfig, Tls
 from edge.agent.database import Database
 from edge.agent.recorder import Recorder
 from edge.errors import BadInputError
+from edge.mqtt.payloads import Severity
 
 __all__ = ["Watch", "time_floor"]
 
@@ -132,7 +132,5 @@ class Watch:
                 days=int(days),
             )
 
-    def _tell(
-        self, severity: Literal["info", "warning", "error"], code: str, message: str, **data: int
-    ) -> None:
-        self._recorder.tell(self._recorder.event(severity, code, message, data))
+    def _tell(self, severity: Severity, code: str, message: str, **data: int) -> None:
+        self._recorder.tell(severity, code, message, data)

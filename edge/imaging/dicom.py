@@ -26,7 +26,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, JPEGExtended12Bit, 
 
 from edge.bundle.reasons import Reason
 from edge.imaging.dicom_display import DISPLAY_ATTRIBUTES, Display
-from edge.imaging.dicom_screen import cut_to_scan
+from edge.imaging.dicom_screen import ScanCut
 from edge.imaging.errors import UnreadableImageError
 from edge.imaging.frame import Frame, Header
 from edge.imaging.limits import check_size
@@ -156,9 +156,9 @@ def _frames(file: BinaryIO, path: Path, source: str) -> Iterator[Frame]:
     if display.needs_range:
         display.fit_range(decoded())
     raw = dataset.get("PresentationIntentType") == "FOR PROCESSING"
-    last: NDArray[Any] | None = None
+    scan, last = ScanCut(dataset), None
     for index, stored in enumerate(decoded()):
-        pixels, reason = cut_to_scan(display.show(stored, index), dataset)
+        pixels, reason = scan.of(display.show(stored, index))
         if last is not None and np.array_equal(last, stored):
             reason = Reason.FROZEN
         last = stored

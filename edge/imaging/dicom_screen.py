@@ -8,35 +8,44 @@ from edge.bundle.reasons import Reason
 from edge.imaging.frame import Pixels
 from edge.imaging.screen_capture import Box, find_scan
 
-__all__ = ["cut_to_scan"]
+__all__ = ["ScanCut"]
 
 _TWO_DIMENSIONAL, _TISSUE = 1, 1
 _LEAST_SIDE = 16  # pixels of a region that is meant
 
 
-def cut_to_scan(pixels: Pixels, dataset: Dataset) -> tuple[Pixels, Reason | None]:
-    """The scan of an ultrasound image, and why there can be no result.
+class ScanCut:
+    """The scan of an ultrasound object's frames, or why there can be no result.
 
     Where the object describes regions (PS3.3 C.8.5.5), that is the box around those which are 2D tissue.
     Where it describes none, or some that reach beyond the picture (it was made smaller by somebody who left
-    them as they were), and Burned In Annotation (0028,0301) is YES, it is what ``find_scan`` finds. An object
-    that says nothing of either is left as it is.
+    them as they were), and Burned In Annotation (0028,0301) is YES, it is what ``find_scan`` finds in the
+    first frame that shows a scan: a machine's screen does not move during a cine, what is in it does. An
+    object that says nothing of either is left as it is.
 
     Args:
-        pixels: a frame as it is displayed.
         dataset: the object's data set.
     """
-    if dataset.get("Modality") != "US":
-        return pixels, None
-    boxes = _regions(dataset, *pixels.shape[:2])
-    if boxes:
-        top, left = min(box.top for box in boxes), min(box.left for box in boxes)
-        bottom, right = max(box.bottom for box in boxes), max(box.right for box in boxes)
-        return Box(top, left, bottom, right).of(pixels), None
-    if dataset.get("BurnedInAnnotation") != "YES":
-        return pixels, None
-    box = find_scan(pixels)
-    return (box.of(pixels), None) if box else (pixels, Reason.USER_INTERFACE)
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._box: Box | None = None
+
+    def of(self, pixels: Pixels) -> tuple[Pixels, Reason | None]:
+        """The part to judge of a frame as it is displayed, and why it cannot be judged."""
+        if self._dataset.get("Modality") != "US":
+            return pixels, None
+        if self._box is None:
+            boxes = _regions(self._dataset, *pixels.shape[:2])
+            if boxes:
+                top, left = min(box.top for box in boxes), min(box.left for box in boxes)
+                bottom, right = max(box.bottom for box in boxes), max(box.right for box in boxes)
+                self._box = Box(top, left, bottom, right)
+            elif self._dataset.get("BurnedInAnnotation") != "YES":
+                return pixels, None
+            else:
+                self._box = find_scan(pixels)
+        return (self._box.of(pixels), None) if self._box else (pixels, Reason.USER_INTERFACE)
 
 
 def _regions(dataset: Dataset, rows: int, columns: int) -> list[Box]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from edge.errors import BadInputError
-from edge.mqtt.broker import Broker
+
+if TYPE_CHECKING:
+    from edge.mqtt.broker import Broker
 
 __all__ = ["broker_options", "given_broker"]
 
@@ -54,6 +56,8 @@ def given_broker(
         BadInputError: they do not go together, or the password cannot be read.
     """
     host, port, secure = _address(url)
+    from edge.mqtt.broker import Broker
+
     if secure != (ca is not None):
         raise BadInputError("--broker mqtts:// and --ca go together")
     if (certificate is None) != (key is None) or (certificate and not secure):

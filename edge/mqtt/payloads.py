@@ -21,12 +21,14 @@ __all__ = [
     "Health",
     "Measurement",
     "Response",
+    "Severity",
     "SlotStatus",
     "Stamp",
 ]
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 CaseCode = Annotated[str, StringConstraints(pattern=r"^[0-9A-Z]{4}-[0-9A-Z]{4}$")]
+Severity = Literal["info", "warning", "error"]
 Milliseconds = Annotated[float, Field(ge=0)]
 
 
@@ -208,7 +210,7 @@ class Event(Contract):
     schema_version: Literal[1] = 1
     id: Id
     stamp: Stamp
-    severity: Literal["info", "warning", "error"]
+    severity: Severity
     code: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
     message: str = Field(max_length=1000)
     data: dict[str, str | int | float | bool | None] = {}

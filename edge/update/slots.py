@@ -10,13 +10,12 @@ then can the state name it. Whatever is interrupted in the middle, the state nam
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import BadInputError, ScanwrightError
-from edge.files import sha256_on_disk, sync_folder, write_durably
+from edge.files import sha256_on_disk, sync, sync_folder, write_durably
 from edge.schema import read
 from edge.update.launch import VERSIONS, State, read_state, write_state
 from edge.update.package import unpack_agent, verify_agent
@@ -82,7 +81,7 @@ class Slot:
                 package.unlink()
             else:
                 download(new / BUNDLE)
-                _sync(new / BUNDLE)
+                sync(new / BUNDLE)
             write_durably(new / _RELEASE, release.model_dump_json().encode(), 0o644)
             sync_folder(new)
             new.replace(final)
@@ -134,11 +133,3 @@ class Slot:
             key=lambda version: number(self.release(version).custom.version),
             default=None,
         )
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

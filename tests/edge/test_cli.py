@@ -57,6 +57,22 @@ def test_help_lists_every_command_with_a_summary_and_imports_none():
         assert edge.cli.SUMMARIES[name][:30] in done.stdout
 
 
+def test_the_commands_of_agent_and_monitor_load_a_broker_client_only_when_they_speak_to_one():
+    code = (
+        "import sys, edge.agent.cli, edge.monitor.cli, edge.keys.cli\n"
+        "heavy = {'numpy', 'cv2', 'paho', 'pydicom', 'starlette'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "HEAVY []\n", done.stderr
+
+
+def test_an_agent_is_ready_before_it_loads_what_only_the_first_dicom_file_needs():
+    code = "import sys, edge.agent.supervisor, edge.agent.screen; print('pydicom' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_summaries_are_of_commands_that_exist():
     assert set(edge.cli.SUMMARIES) == entry_points(group="scanwright.commands").names
 

@@ -84,5 +84,22 @@ def test_it_may_still_ask_whether_the_clock_is_kept_and_where_the_boot_is_named(
     assert not lines("ProcSubset")
 
 
+def test_only_a_labelled_stick_is_mounted_and_nothing_on_it_is_run(tmp_path):
+    mount = UNITS / "media-scanwright.mount"
+    done = analyze("verify", "--recursive-errors=no", mount)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = dict(re.findall(r"^(\w+)=(.*)$", mount.read_text(), re.M))
+    assert {"nosuid", "nodev", "noexec"} < set(said["Options"].split(","))
+    assert mount.stem == said["Where"].lstrip("/").replace("/", "-"), "systemd wants the unit named so"
+    rules = [
+        line
+        for line in (UNITS / "60-scanwright-stick.rules").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    (rule,) = rules
+    for condition in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="SCANWRIGHT"', f'"{mount.name}"'):
+        assert condition in rule
+
+
 def test_it_is_no_target():
     assert not [name for name in target_names() if "agent" in name or "systemd" in name]

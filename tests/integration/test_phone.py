@@ -101,6 +101,25 @@ def test_it_works_with_the_server_gone_and_the_browser_restarted(phone, serve, a
     server.start()
 
 
+def test_while_it_is_busy_nothing_else_can_be_asked_of_it(phone, serve, app, pictures) -> None:
+    it = phone()
+    it.visit(serve(app).url)
+    it.page.evaluate(
+        """() => {
+          const controls = ['top', 'banners', 'studies', 'actions'].map((id) => document.getElementById(id));
+          window.frozen = [];
+          const { documentElement } = document;
+          new MutationObserver(() => {
+            if (documentElement.dataset.state === 'working') window.frozen = controls.map((c) => c.inert);
+          }).observe(documentElement, { attributes: true });
+        }"""
+    )
+    it.give(pictures[0][0])
+    assert it.page.evaluate("window.frozen") == [True] * 4
+    assert it.page.locator("[inert]").count() == 0
+    it.page.click("#open-settings")
+
+
 def test_it_decides_as_a_cart_does_and_says_it_in_the_same_words(
     phone, serve, app, shipped, pictures
 ) -> None:

@@ -150,6 +150,22 @@ def test_findings_survive_a_dead_broker_and_a_killed_browser_and_arrive_once_eac
     ward.server.start()
 
 
+def test_a_phone_whose_broker_was_never_there_is_given_another(
+    ward: Ward, subscriber: Callable[[int], Subscriber]
+) -> None:
+    right, ward.address = ward.address, f"ws://localhost:{free_port()}/mqtt"
+    ward.visit()
+    ward.set_up()
+    ward.give(1)
+    ward.phone.page.wait_for_selector("#top .why")
+    ward.broker.start()
+    watcher = subscriber(ward.broker.port)
+    ward.address = right
+    ward.set_up()
+    ward.link("link.online")
+    assert {finding["id"] for finding in wait_for(watcher.findings)} == ward.ids()
+
+
 def test_without_a_receiver_a_finding_stays_until_there_is_one(
     ward: Ward, subscriber: Callable[[int], Subscriber]
 ) -> None:

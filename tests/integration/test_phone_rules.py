@@ -275,12 +275,53 @@ def test_damage_anywhere_in_a_dicom_header_ends_nothing(page: Any) -> None:
         assert frames or failure in ("unreadable", "too_large")
 
 
-def png(width: int, height: int, packed: bytes) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+PNG_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+PNG_KINDS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2), (3, 4), (3, 8)]
+PNG_KINDS += [(4, 8), (4, 16), (6, 8), (6, 16)]
+ADAM7 = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
 
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+def png(width: int, height: int, packed: bytes, kind: tuple[int, int] = (0, 8), interlace: int = 0) -> bytes:
+    """A PNG file of a colour type and a depth, with a palette where there must be one."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    colour, depth = kind
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+    palette = np.random.default_rng(1).integers(0, 256, 3 * 2 ** min(depth, 8), np.uint8).tobytes()
+    head += chunk(b"PLTE", palette) if colour == 3 else b""
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+def png_of(kind: tuple[int, int], interlace: int, height: int = 19, width: int = 29) -> bytes:
+    """Any samples of that kind, in one pass or the seven of Adam7 (PNG 8.2)."""
+    colour, depth = kind
+    samples = np.random.default_rng(2).integers(0, 2**depth, (height, width, PNG_SAMPLES[colour]))
+    passes = [samples[top::down, left::right] for top, left, down, right in ADAM7] if interlace else [samples]
+    lines = [line for part in passes if part.size for line in part.reshape(len(part), -1)]
+    bits = [(line[:, None] >> np.arange(depth)[::-1]) & 1 for line in lines]
+    packed = b"".join(b"\0" + np.packbits(line.astype(np.uint8).ravel()).tobytes() for line in bits)
+    return png(width, height, zlib.compress(packed), kind, interlace)
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize("kind", PNG_KINDS)
+def test_every_kind_of_png_is_decoded_as_on_a_cart_or_refused(
+    page: Any, tmp_path: Path, kind: tuple[int, int], interlace: int
+) -> None:
+    path = tmp_path / "any.png"
+    path.write_bytes(png_of(kind, interlace))
+    (expected,) = decode_file(path, "file")
+    frames, failure = decoded(page, path.read_bytes())
+    if interlace and kind[1] < 8:
+        assert (frames, failure) == ([], "unreadable")
+        return
+    assert failure is None
+    pixels = frames[0]["pixels"]
+    if kind[0] == 4:  # gray with transparency is three equal channels on a cart
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    np.testing.assert_array_equal(pixels, expected.pixels)
 
 
 @cache
@@ -298,6 +339,8 @@ def hostile() -> dict[str, tuple[bytes, str]]:
         "PNG of 60000 x 60000": (png(60000, 60000, zlib.compress(b"\0" * 100)), "too_large"),
         "PNG that unpacks to 20 MB": (png(8, 8, zlib.compress(b"\0" * 20_000_000, 9)), "unreadable"),
         "PNG that holds too little": (png(80, 80, zlib.compress(b"\0" * 20)), "unreadable"),
+        "PNG of a colour type that is none": (png(8, 8, zlib.compress(b"\0" * 72), (5, 8)), "unreadable"),
+        "PNG of a depth that is none": (png(8, 8, zlib.compress(b"\0" * 72), (2, 4)), "unreadable"),
         "cut JPEG": (jpeg[:-2], "unreadable"),
         "JPEG of 65535 x 65535": (jpeg[:at] + b"\xff" * 4 + jpeg[at + 4 :], "too_large"),
         "deflated DICOM": (

@@ -10,6 +10,9 @@ from collections import Counter
 
 import pytest
 
+from edge.agent.order import order
+from edge.mqtt.broker import Broker
+from edge.mqtt.topics import Topics
 from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
 
@@ -66,6 +69,8 @@ def test_reloads_while_frames_arrive_lose_none_and_tell_none_twice(mosquitto, su
     told = Counter(f["id"] for f in watcher.findings() if not f["backfill"])
     assert set(told.values()) == {1}
     assert {f["source"] for f in watcher.findings()} == {"folder", "more"}
+    counted = order(Broker("127.0.0.1", broker.port), Topics("clinic", "cart-1"), "status", {}, 60).result
+    assert counted["findings"] == fed + 1
     assert cart.end() == 0
 
 

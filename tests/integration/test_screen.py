@@ -168,6 +168,22 @@ def test_the_page_says_so_when_the_broker_or_the_agent_is_gone(cart: Cart) -> No
     playwright.expect(page.locator(".banner.lost")).to_be_visible()
 
 
+def test_a_cart_that_is_asked_for_covers_its_screen_with_its_name_until_it_is_touched(cart: Cart) -> None:
+    cart.filled.put("positive", "effusion")
+    page = cart.show()
+    cart.server.identify(2)
+    name = page.locator(".identify .name")
+    playwright.expect(name).to_have_text("cart-7")
+    assert page.evaluate("document.elementFromPoint(640, 400).closest('.identify') !== null")
+    page.mouse.click(640, 400)
+    playwright.expect(name).to_have_count(0)
+    cart.shows(cart.filled.store.latest(1)[0].id)
+    page.wait_for_timeout(2500)
+    cart.server.identify(1)
+    playwright.expect(name).to_be_visible()
+    playwright.expect(name).to_have_count(0)
+
+
 @pytest.mark.parametrize("cart", ["ar"], indirect=True)
 def test_arabic_is_laid_out_from_right_to_left(cart: Cart) -> None:
     first = cart.filled.put("positive", "effusion")

@@ -38,7 +38,7 @@ export class Connection {
     clearTimeout(this._timer);
     clearInterval(this._healthTimer);
     if (this.online) this._client.publish(this._topics.availability, "offline", { qos: 1, retain: true });
-    this._client.end();
+    this._client?.end(); // none between two attempts
   }
 
   _connect() {

@@ -7,6 +7,7 @@ import { checkSize, UnreadableError } from "./unreadable.js";
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const PNG_CHUNKS = ["IHDR", "PLTE", "IDAT", "IEND"]; // all that pixels need
 const PNG_SAMPLES = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 }; // by colour type
+const PNG_DEPTHS = { 0: [1, 2, 4, 8, 16], 2: [8, 16], 3: [1, 2, 4, 8], 4: [8, 16], 6: [8, 16] }; // PNG 11.2.1
 
 /** Decode a PNG, JPEG, BMP or WebP file: {height, width, channels, data}. Throws UnreadableError. */
 export async function decodePicture(bytes) {
@@ -48,6 +49,8 @@ export function to8Bit(value, low, high) {
 async function decodePng(bytes, view) {
   const [width, height, depth, colour] = [16, 20].map((at) => view.getUint32(at)).concat(bytes[24], bytes[25]);
   const samples = PNG_SAMPLES[colour];
+  const known = PNG_DEPTHS[colour]?.includes(depth) && bytes[26] === 0 && bytes[27] === 0 && bytes[28] < 2;
+  if (!known) throw new UnreadableError("a PNG file of a kind that there is none of");
   checkSize(height, width, samples === 1 || samples === 2 ? 1 : 3);
   const interlaced = bytes[28] !== 0;
   if (depth < 8 && interlaced) throw new UnreadableError("an interlaced PNG file of few colours");
@@ -57,8 +60,10 @@ async function decodePng(bytes, view) {
   let image;
   try {
     image = decode(plain, { checkCrc: true });
-    if (depth < 8 && colour === 0) image.palette = grays(depth);
-    if (image.palette) image = { ...image, channels: 3, depth: 8, data: convertIndexedToRgb(image) };
+    if (depth < 8 && colour === 0) {
+      const data = convertIndexedToRgb({ ...image, palette: grays(depth) }).filter((_, i) => i % 3 === 0);
+      image = { ...image, depth: 8, data };
+    } else if (image.palette) image = { ...image, channels: 3, depth: 8, data: convertIndexedToRgb(image) };
   } catch {
     throw new UnreadableError("the PNG file is damaged");
   }

@@ -9,7 +9,16 @@ const SIZES = [
   ["medium", 14],
 ];
 
+const BUSY = ["starting", "working"];
+const CONTROLS = ["top", "banners", "studies", "actions"];
+
 const $ = (id) => document.getElementById(id);
+
+/* What the app is at; while it is busy with one thing nothing else can be asked of it. */
+function setState(state) {
+  document.documentElement.dataset.state = state;
+  for (const id of CONTROLS) $(id).inert = BUSY.includes(state);
+}
 
 /** Device and site, and how things stand with the broker: `state` null where results stay on the phone. */
 export function showTop({ settings, state, backlog }, openSettings) {
@@ -41,7 +50,7 @@ export function showBanners(banners) {
 
 /** A title and a text, where there is no result to show: `kind` is starting, ready, working or failed. */
 export function showNotice(kind, title, text = "") {
-  document.documentElement.dataset.state = kind;
+  setState(kind);
   $("main").replaceChildren(
     h("section", { class: `empty ${kind}`, role: kind === "failed" ? "alert" : null }, h("h1", {}, title), h("p", {}, text)),
   );
@@ -50,7 +59,7 @@ export function showNotice(kind, title, text = "") {
 
 /** The viewfinder; returns its <video>. */
 export function showCamera() {
-  document.documentElement.dataset.state = "camera";
+  setState("camera");
   const video = h("video", { autoplay: true, playsinline: true, muted: true });
   video.muted = true; // the attribute alone does not mute an element that a script has made
   $("main").replaceChildren(h("section", { class: "camera" }, video));
@@ -59,7 +68,7 @@ export function showCamera() {
 
 /** A kept result. `note` is said with it; `remove` takes it away. */
 export function showResult(result, { note = "", manifest, remove }) {
-  document.documentElement.dataset.state = "result";
+  setState("result");
   const { finding } = result;
   // That a ventricle is seen makes nobody suspect anything: edge/agent/measured.py.
   const structure = finding.decision === "positive" && finding.label === (manifest.ejection_fraction ?? null);

@@ -108,6 +108,13 @@ function touched() {
   idle = setTimeout(() => location.search && go("/"), IDLE_MS);
 }
 
+/* The cart's name, shown because somebody far away asked for it, never keeps anybody from a result. */
+function uncover() {
+  const name = document.querySelector(".identify");
+  name?.remove();
+  return name;
+}
+
 const events = new EventSource("/api/events");
 events.onmessage = (message) => {
   alive();
@@ -119,6 +126,7 @@ events.onerror = lost;
 
 document.addEventListener("click", (event) => {
   touched();
+  if (uncover()) return undefined;
   if (event.target.closest("#heat")) return toggleHeat();
   const link = event.target.closest("a[href='/'], a[href^='/?']");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return undefined;
@@ -128,7 +136,7 @@ document.addEventListener("click", (event) => {
 
 document.addEventListener("keydown", (event) => {
   touched();
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || uncover()) return;
   const rightToLeft = root.dir === "rtl";
   const links = {
     ArrowLeft: rightToLeft ? "older" : "newer",

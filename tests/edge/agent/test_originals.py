@@ -24,7 +24,7 @@ from edge.agent.outbox import Outbox
 from edge.agent.recorder import Recorder
 from edge.agent.spool import Kept, Spool
 from edge.agent.vault import Vault, VaultError
-from edge.imaging.patient import read_patient
+from edge.imaging.patient_header import read_patient
 from edge.mqtt.topics import Topics
 from edge.sources.base import Original
 

@@ -212,13 +212,23 @@ def test_a_new_finding_and_a_lost_broker_are_pushed(served: Served) -> None:
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
 
-    assert state() == {"sequence": 0, "connected": False, "waiting": 0, "trouble": None}
+    expected = {
+        "sequence": 0,
+        "connected": False,
+        "waiting": 0,
+        "trouble": None,
+        "identifying": False,
+        "stick": None,
+    }
+    assert state() == expected
     served.filled.put("negative", "normal")
-    assert state() == {"sequence": 1, "connected": False, "waiting": 0, "trouble": None}
+    assert state() == (expected := expected | {"sequence": 1})
     served.connected = True
-    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": None}
+    assert state() == (expected := expected | {"connected": True})
     served.trouble = "disk"
-    assert state() == {"sequence": 1, "connected": True, "waiting": 0, "trouble": "disk"}
+    assert state() == (expected := expected | {"trouble": "disk"})
+    served.server.identify(30)
+    assert state() == expected | {"identifying": True}
 
 
 def test_it_stops_soon_while_a_page_listens(served: Served) -> None:

@@ -181,9 +181,8 @@ def test_a_finding_its_message_and_its_mark_are_one_commit_and_once(tmp_path, mo
     event = recorder.event("error", "engine_failed", "words", {"bundle": "tiny"})
     assert recorder.finding(report, event).result() == 1
     assert recorder.finding(report, event).result() == 0
-    recorder.settle(everything=True)
     waiting, kept = Outbox(database), Store(database)
-    assert recorder.findings == 1
+    assert recorder.settle(everything=True) == 1
     assert waiting.counts() == {"finding": 1, "event": 1, "overlay": 1}
     assert Finding.model_validate_json(waiting.next(1, "finding")[0].payload) == report.finding
     assert kept.seen(report.finding.id) and kept.latest(1)[0].image == report.image
