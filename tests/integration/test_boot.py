@@ -93,8 +93,8 @@ class Bench:
         wait_for(sent, timeout_s)
         wait_for(lambda: len(self.watcher.findings()) > before, timeout_s)
 
-    def order(self, name: str, **arguments: Any) -> Any:
-        return send(self.broker, Topics("clinic", "cart-1"), name, arguments, 120)
+    def order(self, command: str, /, **arguments: Any) -> Any:
+        return send(self.broker, Topics("clinic", "cart-1"), command, arguments, 120)
 
     def events(self, code: str) -> list[dict[str, Any]]:
         return [event["data"] for event in self.watcher.json("/up/event") if event["code"] == code]
