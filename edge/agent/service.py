@@ -33,6 +33,7 @@ from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
 from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
+from edge.agent.power import Power
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
 from edge.agent.remote import Remote
@@ -114,6 +115,7 @@ class Agent:
             self._audit = Audit(self._database, self._clock)
             tls = config.mqtt.tls
             self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
+            self._power = Power(self._recorder)
             self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
             self._updates = None
             if config.update is not None:
@@ -291,6 +293,7 @@ class Agent:
             self._observations.settle()
             self._counters.findings += self._recorder.settle()
             self._watch.look()
+            self._power.look()
             self._remote.look()
             if self._updates and self._updates.look():
                 stop.set()  # systemd starts the launcher, and that the other agent
