@@ -39,11 +39,10 @@ class Power:
         sagging = "under_voltage" in throttling(self._sys)
         if sagging and not self._sagging:
             message = "the board's supply gives too little: take the vendor's own, and a short cable"
-            self._recorder.tell(self._recorder.event("warning", "under_voltage", message))
+            self._recorder.tell("warning", "under_voltage", message)
         percent = on_battery(self._sys)
         low = percent is not None and percent <= LOW_PERCENT
         if low and not self._low and percent is not None:
             message = f"on battery, {percent:.0f} % left; the cart stops by itself at {LOW_PERCENT / 2:.0f} %"
-            event = self._recorder.event("warning", "battery_low", message, {"percent": percent})
-            self._recorder.tell(event)
+            self._recorder.tell("warning", "battery_low", message, {"percent": percent})
         self._sagging, self._low = sagging, low
