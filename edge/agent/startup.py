@@ -1,4 +1,4 @@
-"""What an agent says when it starts: what it is, which bundles it uses, and what speaks against trusting them."""
+"""What an agent says when it starts: what it is, what it uses, and what speaks against trusting that."""
 
 from __future__ import annotations
 
