@@ -67,7 +67,14 @@ def broker(folder: Path) -> tuple[Part, int]:
 def receiver(folder: Path, port: int) -> tuple[Part, Path]:
     """The monitor, and the file of its store."""
     store = folder / "findings.db"
-    command = ["monitor", "--broker", f"mqtt://127.0.0.1:{port}", "--store", f"sqlite:///{store}"]
+    command = [
+        "monitor",
+        "--no-page",
+        "--broker",
+        f"mqtt://127.0.0.1:{port}",
+        "--store",
+        f"sqlite:///{store}",
+    ]
     return Part(folder / "monitor.log", sys.executable, "-m", "edge.cli", *command), store
 
 

@@ -47,26 +47,30 @@ def mounted(image: Path, folder: Path) -> Iterator[Path]:
         _do("umount", str(folder))
 
 
-def cut(image: Path, copy: Path, cart: Cart) -> None:
-    """Copy the image as it is at one moment."""
-    assert cart.process
-    os.kill(cart.process.pid, signal.SIGSTOP)
+def cut(image: Path, copy: Path, pid: int) -> None:
+    """Copy the image as it is at one moment, of what a process writes to it."""
+    os.kill(pid, signal.SIGSTOP)
     try:
         data = image.read_bytes()
         while (again := image.read_bytes()) != data:  # a system call that had begun, or the kernel's own
             data = again
     finally:
-        os.kill(cart.process.pid, signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
     copy.write_bytes(data)
+
+
+def unclean(copy: Path) -> bool:
+    """Whether a file system is damaged once its journal was replayed."""
+    # e2fsck says 1 where it replayed the journal, as the mount would, and 0 once nothing is to be done.
+    replayed = subprocess.run(["e2fsck", "-p", str(copy)], capture_output=True, check=False).returncode
+    checked = subprocess.run(["e2fsck", "-fn", str(copy)], capture_output=True, check=False).returncode
+    return replayed > 1 or checked != 0
 
 
 def examine(copy: Path, folder: Path, acknowledged: set[str]) -> Counter[str]:
     """What is wrong with a copy, counted."""
     wrong: Counter[str] = Counter()
-    # e2fsck says 1 where it replayed the journal, as the mount would, and 0 once nothing is to be done.
-    replayed = subprocess.run(["e2fsck", "-p", str(copy)], capture_output=True, check=False).returncode
-    checked = subprocess.run(["e2fsck", "-fn", str(copy)], capture_output=True, check=False).returncode
-    wrong["unclean_filesystems"] += replayed > 1 or checked != 0
+    wrong["unclean_filesystems"] += unclean(copy)
     with mounted(copy, folder):
         path = folder / "state" / "agent.db"
         try:
@@ -110,7 +114,8 @@ def run(folder: Path, cuts: int, seed: int) -> dict[str, object]:
                         time.sleep(chance.uniform(0, 0.1))
                     cart.alive()
                     acknowledged = set(heard)
-                    cut(image, copy, cart)
+                    assert cart.process
+                    cut(image, copy, cart.process.pid)
                     wrong += examine(copy, after, acknowledged)
             finally:
                 cart.kill()

@@ -22,18 +22,24 @@ SUMMARIES = {
     "demo": "Run the whole path on generated images, with a broker and the cart's screen.",
     "train": "Train, prune and quantize a network; leaves a RUN folder with a report.",
     "package": "Make a bundle for a target from a RUN.",
+    "publish": "Sign bundles and agents into the release repository that carts update from.",
     "inspect": "Check a bundle and print what it says of itself.",
     "evaluate": "Measure a bundle on labelled images, through the device's own path.",
     "bench": "Time a bundle on this machine.",
-    "keys": "Make and take back the certificates of a site's broker and carts.",
+    "keys": "Make and take back the certificates of a site, and the keys that releases are signed with.",
+    "flash": "Make a cart's card, or its packages, from SITE.yaml.",
+    "gateway": "Write what runs a site's broker.",
     "agent": "Run and look after the service on a cart.",
     "monitor": "Store the findings of all carts and give the receipts.",
+    "rollout": "Bring a new version to all carts, in stages.",
+    "courier": "Carry updates to carts that no network reaches, and what they found back, by stick.",
     "targets": "List the boards that bundles are made for.",
 }
 
 # Import name of an optional dependency -> the extra that brings it.
 EXTRAS = {
     "matplotlib": "trainer",
+    "segno": "flash",
     "sklearn": "trainer",
     "tensorflow": "trainer",
     "tensorflow_model_optimization": "trainer",

@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.agent.config import MeteredBytes, Port, Source, ThresholdPolicy
+from edge.agent.config import AeTitle, MeteredBytes, PacsConfig, Port, Source, ThresholdPolicy
+from edge.errors import BadInputError
 from edge.schema import Contract, Name
 
-__all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Wifi"]
+__all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Updates", "Wifi"]
 
-AeTitle = Annotated[str, Field(pattern=r"^[!-\[\]-~][ -\[\]-~]{0,14}[!-\[\]-~]$|^[!-\[\]-~]$")]
+Interface = Annotated[str, Field(pattern=r"^[a-z][a-z0-9*]{0,14}$")]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
 
 
 class Broker(Contract):
@@ -22,7 +24,9 @@ class Broker(Contract):
     port: Port = 8883
     tls: bool = True
     receipts: bool = True
-    headquarters: str | None = Field(default=None, description="host:port the site's broker bridges to")
+    headquarters: str | None = Field(
+        default=None, pattern=r"^[^\s:]+:\d{1,5}$", description="host:port the site's broker bridges to"
+    )
 
 
 class Wifi(Contract):
@@ -32,16 +36,41 @@ class Wifi(Contract):
     password_file: str = Field(
         description="file with the passphrase, beside SITE.yaml; never the passphrase itself"
     )
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    country: Country
 
 
 class Network(Contract):
     """A cart's network: the port towards the modality has a fixed address."""
 
-    modality_address: IPv4Interface = IPv4Interface("192.168.77.1/24")
+    modality_interface: Interface = "eth0"
+    modality_address: IPv4Interface = Field(
+        default=IPv4Interface("192.168.77.1/24"),
+        description="the cart's own there; the modality is given another one of the network by DHCP",
+    )
     uplink: Literal["dhcp", "none"] = "dhcp"
+    uplink_interface: Interface = Field(
+        default="eth1", description="a second, wired port towards the broker; * stands for anything"
+    )
     wifi: Wifi | None = None
     access_point: bool = Field(default=False, description="serve the screen over the cart's own Wi-Fi")
+    access_point_address: IPv4Interface = IPv4Interface("192.168.78.1/24")
+    country: Country | None = Field(
+        default=None, description="whose rules for radio hold; needed by access_point"
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Network:
+        if self.access_point and self.wifi:
+            raise ValueError("wifi and access_point: the board has one radio; take one of the two")
+        if self.access_point and not self.country:
+            raise ValueError("country: name the country for access_point; radio rules differ")
+        if self.access_point and self.modality_address.network.overlaps(self.access_point_address.network):
+            raise ValueError("modality_address and access_point_address: are in one network; change one")
+        for address in (self.modality_address, self.access_point_address):
+            # DHCP needs room for the cart itself and at least one other.
+            if address.network.prefixlen > 29 or address.ip not in list(address.network.hosts()):
+                raise ValueError(f"{address}: is no host's address of a network of 8 or more")
+        return self
 
 
 class Dicom(Contract):
@@ -61,12 +90,27 @@ class Policy(ThresholdPolicy):
     keep_days: float = Field(default=30, gt=0)
 
 
+class Updates(Contract):
+    """How carts made with a release repository are kept current."""
+
+    repositories: tuple[str, ...] = Field(
+        default=(),
+        description="where they look for newer releases before the copy they carry: http(s) URLs, or folders"
+        " that a stick is mounted on",
+    )
+    automatic: bool = Field(default=False, description="take them without a command, within the window")
+    window: str | None = Field(default=None, description="as 22:00-05:00, in the cart's local time")
+    health_s: float = Field(default=600, gt=0, description="how long a new one is watched before it stays")
+
+
 class Cart(Contract):
     """One cart."""
 
     device: Name
     target: Name
-    bundles: tuple[Name, ...] = ()
+    bundles: tuple[Name, ...] = Field(
+        default=(), description="names of the bundles it runs; none named: the one given to 'flash'"
+    )
     sources: tuple[Source, ...] = ()
     dicom: Dicom | None = None
     network: Network = Network()
@@ -83,6 +127,10 @@ class Site(Contract):
     ntp: tuple[str, ...] = ()
     gateway_address: IPv4Address | None = None
     broker: Broker
+    pacs: PacsConfig | None = Field(
+        default=None, description="the archive that all carts forward originals to; no TLS here"
+    )
+    updates: Updates = Updates()
     policy: Policy | None = None
     carts: Annotated[tuple[Cart, ...], Field(min_length=1)]
 
@@ -93,3 +141,15 @@ class Site(Contract):
         if twice:
             raise ValueError(f"carts: two carts are called '{twice[0]}'")
         return self
+
+    def cart(self, device: str) -> Cart:
+        """The cart called ``device``.
+
+        Raises:
+            BadInputError: there is none; the message lists those there are.
+        """
+        for cart in self.carts:
+            if cart.device == device:
+                return cart
+        known = ", ".join(cart.device for cart in self.carts)
+        raise BadInputError(f"carts: no cart is called '{device}'; there are: {known}")

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.bundle.target import target, target_names
+from edge.errors import BadInputError
 from edge.mqtt import payloads
 from edge.mqtt.topics import Topics
 from trainer.recipe import load_recipe, recipe_names
@@ -43,6 +44,28 @@ def test_schemas_are_json_schemas(path):
 @pytest.mark.parametrize("name", target_names())
 def test_every_shipped_target_parses_and_has_the_name_of_its_file(name):
     assert target(name).name == name
+
+
+def test_no_file_of_the_firmware_configs_is_left_out():
+    folder = ROOT / "firmware_configs"
+    tops = {path.name for path in folder.iterdir()} - {"__pycache__", "__init__.py"}
+    assert {name for name in tops if name.endswith(".yaml")} == {f"{name}.yaml" for name in target_names()}
+    # Each folder beside the targets has a test of its own, which names every file in it.
+    for inner in tops - {f"{name}.yaml" for name in target_names()}:
+        checks = (ROOT / f"tests/firmware_configs/test_{inner}.py").read_text(encoding="utf-8")
+        for path in (folder / inner).iterdir():
+            assert path.name in checks, f"{path}: no test names it"
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_a_target_that_carts_are_made_of_says_what_its_systems_need(name):
+    one = target(name)
+    assert (one.architecture == "wasm32") == (not one.releases)
+    assert one.threads <= 4 and (not one.releases or one.agent_memory_limit_mb < one.memory_mb)
+    for release in one.releases:
+        assert one.release(release.name) is release
+    with pytest.raises(BadInputError, match=f"'{name}' has no release 'woody'"):
+        one.release("woody")
 
 
 def test_a_proof_by_a_board_is_never_claimed_beside_none():

@@ -14,9 +14,10 @@ TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization"
 
 # Package (or module) -> the project's packages it may import; "edge" alone stands for edge/__init__.py.
 # The agent's configuration is a contract, read by all who run a part of the agent; it imports none of them.
-BELOW = {"edge", "edge.errors", "edge.files", "edge.output", "edge.schema"}
+BELOW = {"edge", "edge.errors", "edge.exposition", "edge.files", "edge.output", "edge.schema"}
 MAY_IMPORT = {
     "edge.errors": {"edge"},
+    "edge.exposition": {"edge"},
     "edge.files": {"edge"},
     "edge.output": {"edge", "edge.errors"},
     "edge.schema": {"edge", "edge.errors"},
@@ -34,14 +35,16 @@ MAY_IMPORT = {
         "edge.bundle",
         "edge.imaging",
         "edge.inference",
+        "edge.keys.authority",  # a revocation list that comes by stick
         "edge.mqtt",
         "edge.sources",
         "edge.update",
         "edge.web",
     },
-    "edge.keys": BELOW | {"edge.mqtt.topics", "edge.site"},
+    "edge.keys": BELOW | {"edge.bundle", "edge.mqtt.topics", "edge.site", "edge.update"},
     "edge.phone": BELOW | {"edge.bundle", "edge.mqtt", "edge.web"},
-    "edge.monitor": BELOW | {"edge.mqtt", "edge.web"},
+    "edge.monitor": BELOW
+    | {"edge.bundle.manifest", "edge.bundle.reasons", "edge.mqtt", "edge.phone", "edge.update", "edge.web"},
 }
 
 
@@ -95,6 +98,8 @@ def test_trainer_uses_the_contracts_and_the_devices_path(module: str, path: Path
     allowed = BELOW | {"edge.bundle", "edge.imaging", "edge.inference", "edge.update", "edge.mqtt"}
     if inside(module, {"trainer.demo"}):
         allowed |= {"edge.agent", "edge.web"}  # the demo runs the cart too
+    if inside(module, {"trainer.flashing"}):
+        allowed |= {"edge.site", "edge.keys", "edge.agent.config"}  # it writes what the agent reads
     if module == "trainer.packaging.phone":
         allowed |= {"edge.phone"}  # packaging writes the app's folder
     for name in imports(module, path):
@@ -113,7 +118,7 @@ def test_the_device_loads_no_tensorflow():
     assert not import_and_list(*(module for module, _ in modules("edge"))) & (TENSORFLOW | {"trainer"})
 
 
-@pytest.mark.parametrize("package", ["trainer.packaging", "trainer.data", "trainer.demo"])
+@pytest.mark.parametrize("package", ["trainer.packaging", "trainer.flashing", "trainer.data", "trainer.demo"])
 def test_a_plain_install_can_package_and_demonstrate(package: str):
     names = [module for module, _ in modules(package.replace(".", "/"))]
     assert not import_and_list(*names, "trainer.cli") & (TENSORFLOW | {"matplotlib", "sklearn"})

@@ -51,7 +51,11 @@ def test_no_lock_says_where_it_was_made(path):
 
 @pytest.mark.parametrize(
     ("path", "extras"),
-    [("edge.txt", [""]), ("tflite-runtime.txt", ["", "tflite-runtime"]), ("dev.txt", ["", "trainer", "dev"])],
+    [
+        ("edge.txt", [""]),
+        ("tflite-runtime.txt", ["", "tflite-runtime"]),
+        ("dev.txt", ["", "trainer", "monitor", "flash", "dev"]),
+    ],
 )
 def test_every_declared_requirement_is_locked_in_its_range(path, extras):
     pins = locked(ROOT / "requirements" / path)

@@ -176,6 +176,17 @@ def target_table() -> str:
     return "\n".join(rows)
 
 
+def release_table() -> str:
+    rows = ["| target | releases (Python) | threads | memory | latency factor | card image |"]
+    rows.append("| --- | --- | --- | --- | --- | --- |")
+    for name in target_names():
+        one = target(name)
+        releases = ", ".join(f"{release.name} ({release.python})" for release in one.releases) or "-"
+        figures = f"{one.threads} | {one.memory_mb} MB | {one.latency_factor:g}"
+        rows.append(f"| `{name}` | {releases} | {figures} | {one.card or '-'} |")
+    return "\n".join(rows)
+
+
 def topic_table() -> str:
     document = yaml.safe_load((REFERENCE / "asyncapi.yaml").read_text(encoding="utf-8"))
     rows = ["| topic | QoS | retained | payload | |", "| --- | --- | --- | --- | --- |"]
@@ -230,6 +241,8 @@ BLOCKS = {
     "recipe": lambda: contract_tables("recipe"),
     "recipes": recipe_list,
     "site": lambda: contract_tables("site"),
+    "target": lambda: contract_tables("target"),
+    "target-list": release_table,
 }
 _BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -89,7 +89,14 @@ def check(path: Path) -> None:
             f"ok    bundle {ref.name} {ref.version} for {ref.target} on {model.engine}"
             + ("" if ref.signed else ", NOT SIGNED")
         )
+        if model.not_accelerated:
+            click.echo(f"note  {ref.name} runs as int8 on the CPU: {model.not_accelerated}")
     broker_of(config.mqtt).client(Topics(config.site, config.device))
+    if config.courier:
+        from edge.agent.courier import read_keys
+
+        _, headquarters = read_keys(config, config.courier)
+        click.echo(f"ok    courier: sticks at {config.courier.mount}, sealed to {headquarters}")
     _say(*_broker_answers(config))
     for source in config.sources:
         if isinstance(source, CaptureSource):

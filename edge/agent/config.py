@@ -10,8 +10,10 @@ from pydantic import Field, StringConstraints, model_validator
 from edge.schema import Contract, Label, Name, Probability, read
 
 __all__ = [
+    "AGENT_SLOT",
     "AgentConfig",
     "CaptureSource",
+    "CourierConfig",
     "DicomPeer",
     "DicomSource",
     "FolderSource",
@@ -19,10 +21,12 @@ __all__ = [
     "OutboxConfig",
     "PacsConfig",
     "ScreenConfig",
+    "SlotConfig",
     "Source",
     "SpoolConfig",
     "ThresholdPolicy",
     "Tls",
+    "UpdateConfig",
     "load_config",
 ]
 
@@ -32,6 +36,10 @@ Language = Literal["en", "zh", "fr", "es", "ar"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 Overlays = Literal["never", "demand", "positive", "always"]
 MeteredBytes = Annotated[int, Field(ge=200_000)]
+AGENT_SLOT = "agent"
+"""Name of the agent's own slot."""
+
+_WINDOW = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 AeTitle = Annotated[str, StringConstraints(pattern=r"^([!-\[\]-~][ -\[\]-~]{0,14})?[!-\[\]-~]$")]
 """PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
 
@@ -161,6 +169,11 @@ class MqttConfig(Contract):
         default=False,
         description="keep each finding until its id comes back on down/ack, not just until PUBACK",
     )
+    discovery_prefix: Name | None = Field(
+        default=None,
+        description="tell Home Assistant what the device has to show, below this first part of the topic;"
+        " Home Assistant listens below 'homeassistant'",
+    )
 
 
 class ScreenConfig(Contract):
@@ -213,6 +226,66 @@ class PacsConfig(Contract):
     )
 
 
+class SlotConfig(Contract):
+    """A bundle that updates may replace, known by its name. An empty slot is filled from the repository."""
+
+    slot: Name
+
+
+class UpdateConfig(Contract):
+    """Where newer bundles and agents come from, whom they must be signed by, and how they prove themselves.
+
+    Only what the pinned root vouches for is ever taken, wherever it came from.
+    """
+
+    repositories: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        description="where the release repository is to be had: folders (of the card, of a stick when it is"
+        " in) or http(s) URLs; the first that has what is wanted is taken"
+    )
+    root: Path = Field(description="the pinned root: root.json of 'scanwright keys release init'")
+    tls: Tls | None = Field(default=None, description="for https; without it the system's authorities count")
+    agent: bool = Field(
+        default=False,
+        description="the agent itself is started by the launcher and updated, too, as the slot 'agent'",
+    )
+    automatic: bool = Field(
+        default=False, description="take newer versions without a command, within the window"
+    )
+    window: Annotated[str, StringConstraints(pattern=_WINDOW)] | None = Field(
+        default=None,
+        description="when automatic updates may begin, in the cart's local time, such as 22:00-05:00",
+    )
+    look_s: Seconds = Field(default=3600.0, description="how often automatic updates are looked for")
+    shadow_frames: int = Field(
+        default=20,
+        ge=0,
+        le=200,
+        description="so many of the last real frames a new bundle is asked about, unseen, before it is used",
+    )
+    agreement: Probability = Field(
+        default=0.8, description="least share of these that it must decide as the present bundle did"
+    )
+    slowdown: Annotated[float, Field(ge=1)] = Field(
+        default=2.0, description="most that its time a frame may be of the present bundle's, beyond 50 ms"
+    )
+    health_s: Seconds = Field(
+        default=600.0, description="how long it is watched in use before it is committed"
+    )
+
+
+class CourierConfig(Contract):
+    """The stick that carries between this cart and headquarters where no network does.
+
+    What it takes along is sealed to headquarters, and signed with the key of ``mqtt.tls``.
+    """
+
+    mount: Path = Field(description="where sticks are mounted")
+    hq_key: Path = Field(description="headquarters' public key: hq.pub of 'scanwright courier keys'")
+    crl: Path | None = Field(
+        default=None, description="where a broker on this machine has its revocation list, to be kept current"
+    )
+
+
 class AgentConfig(Contract):
     """``agent.yaml``. Relative paths are taken from the folder of the file."""
 
@@ -221,9 +294,12 @@ class AgentConfig(Contract):
     device: Name
     target: Name | None = None
     state: Path = Field(description="folder of the outbox, the store, the keys and the quarantine")
-    bundles: Annotated[tuple[Path, ...], Field(min_length=1)]
+    bundles: Annotated[tuple[Path | SlotConfig, ...], Field(min_length=1)]
     allow_unsigned: bool = Field(default=False, description="run bundles without proof of origin, and say so")
-    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime"] = "auto"
+    interpreter: Literal["auto", "ai-edge-litert", "tflite-runtime", "onnxruntime"] = Field(
+        default="auto",
+        description="auto runs a bundle's model.onnx where there is a GPU; onnxruntime, on the CPU too",
+    )
     threads: int = Field(default=1, ge=1, le=64)
     sources: Annotated[tuple[Source, ...], Field(min_length=1)]
     policy: ThresholdPolicy | None = None
@@ -232,6 +308,8 @@ class AgentConfig(Contract):
     outbox: OutboxConfig = OutboxConfig()
     spool: SpoolConfig = SpoolConfig()
     pacs: PacsConfig | None = None
+    update: UpdateConfig | None = None
+    courier: CourierConfig | None = None
     health_s: Seconds = 60.0
     study_silence_s: Seconds = Field(
         default=30.0, description="a study closes after this long without a frame"
@@ -256,6 +334,23 @@ class AgentConfig(Contract):
             raise ValueError("sources: two sources have the same name; give each its own")
         if self.pacs is None and any(isinstance(s, DicomSource) and s.commitment for s in self.sources):
             raise ValueError("sources: commitment needs pacs: the archive that images are safe in")
+        return self
+
+    @model_validator(mode="after")
+    def _courier_can_sign(self) -> AgentConfig:
+        if self.courier and not (self.mqtt.tls and self.mqtt.tls.key):
+            raise ValueError(
+                "courier: needs mqtt.tls with certificate and key: what leaves is signed by them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _slots_can_be_filled(self) -> AgentConfig:
+        slots = [bundle.slot for bundle in self.bundles if isinstance(bundle, SlotConfig)]
+        if slots and self.update is None:
+            raise ValueError(f"bundles: slot '{slots[0]}' needs update: where its bundle comes from")
+        if AGENT_SLOT in slots or len(set(slots)) != len(slots):
+            raise ValueError(f"bundles: each slot once, and none is called '{AGENT_SLOT}'")
         return self
 
 
@@ -283,17 +378,26 @@ def load_config(path: Path) -> AgentConfig:
     def secured(tls: Tls | None) -> Tls | None:
         return tls and tls.model_copy(update=below(tls, "ca", "certificate", "key"))
 
-    screen, pacs = config.screen, config.pacs
+    def updated(update: UpdateConfig) -> UpdateConfig:
+        places = tuple(place if "://" in place else str(base / place) for place in update.repositories)
+        if config.courier:
+            places += (str(base / config.state / "courier" / "repository"),)
+        changes = {"repositories": places, "root": base / update.root, "tls": secured(update.tls)}
+        return update.model_copy(update=changes)
+
+    screen, pacs, courier = config.screen, config.pacs, config.courier
     mqtt = config.mqtt.model_copy(
         update=below(config.mqtt, "password_file") | {"tls": secured(config.mqtt.tls)}
     )
     return config.model_copy(
         update={
             "state": base / config.state,
-            "bundles": tuple(base / bundle for bundle in config.bundles),
+            "bundles": tuple(base / b if isinstance(b, Path) else b for b in config.bundles),
             "sources": tuple(source(given) for given in config.sources),
             "mqtt": mqtt,
             "pacs": pacs and pacs.model_copy(update={"tls": secured(pacs.tls)}),
+            "update": config.update and updated(config.update),
+            "courier": courier and courier.model_copy(update=below(courier, "mount", "hq_key", "crl")),
             "screen": screen and screen.model_copy(update=below(screen, "pin_file")),
         }
     )

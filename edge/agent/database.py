@@ -46,7 +46,8 @@ class Database:
         """Open or create the database at ``path`` and bring it up to the newest schema.
 
         Raises:
-            ScanwrightError: it cannot be opened, is damaged, or comes from a newer agent.
+            ScanwrightError: it cannot be opened, is damaged, or comes from a newer agent that says that this
+                one cannot work on it.
         """
         self.path = path
         try:
@@ -185,13 +186,18 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _oldest(connection: sqlite3.Connection) -> int:
+    """The oldest schema whose agents can work on a file that a newer agent wrote."""
+    return int(connection.execute("SELECT oldest FROM compatible").fetchone()[0])
+
+
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     scripts = sorted(
         (f for f in (files("edge.agent") / "migrations").iterdir() if f.name.endswith(".sql")),
         key=lambda f: f.name,
     )
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > len(scripts):
+    if version > len(scripts) and _oldest(connection) > len(scripts):
         raise ScanwrightError(f"{path}: written by a newer agent (schema {version}); install that version")
     for number, script in enumerate(scripts[version:], start=version + 1):
         connection.executescript(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 
@@ -21,7 +21,7 @@ from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.bundle.reasons import Reason
 from edge.imaging.frame import Frame
-from edge.mqtt.payloads import Event
+from edge.mqtt.payloads import Event, Finding
 from edge.sources.base import Done, Failure, Item, Original
 
 __all__ = ["Intake"]
@@ -45,11 +45,13 @@ class Intake:
         quarantine: Quarantine,
         counters: Counters,
         clock: Clock,
+        saw: Callable[[Frame, Finding], None] = lambda _frame, _finding: None,
     ) -> None:
+        """``saw`` hears of each frame that was judged, and what was found."""
         self._models, self._store, self._identity = models, store, identity
         self._reporter, self._recorder, self._observations = reporter, recorder, observations
         self._telling, self._originals, self._quarantine = telling, originals, quarantine
-        self._counters, self._clock = counters, clock
+        self._counters, self._clock, self._saw = counters, clock, saw
         self._failing: set[str] = set()
 
     def take(self, item: Item) -> None:
@@ -92,6 +94,7 @@ class Intake:
             if report.finding.decision != "no_result":
                 self._counters.last_result = report.finding.stamp.at
                 self._counters.last_case = report.finding.case_code
+            self._saw(frame, report.finding)
 
     def _tell(self, frame: Frame, report: Report, event: Event | None = None) -> None:
         """Of a live frame that says nothing new, no more is kept than an observation may name."""

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from edge import __version__
 from edge.agent.config import AgentConfig
+from edge.exposition import family
 from edge.mqtt.payloads import BundleRef, Health
 
-__all__ = ["CONTENT_TYPE", "exposition"]
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-_Value = float | None
+__all__ = ["exposition"]
 
 
 def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Sequence[BundleRef]) -> str:
@@ -30,7 +28,7 @@ def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Se
     certificate = None if health.certificate_days is None else health.certificate_days * 86400
     result = None if health.last_result is None else health.last_result.timestamp()
     last = None if health.last_frame is None else health.last_frame.timestamp()
-    figures: list[tuple[str, str, str, _Value]] = [
+    figures: list[tuple[str, Literal["gauge", "counter"], str, float | None]] = [
         ("uptime_seconds", "gauge", "Since the agent's start.", health.uptime_s),
         ("frames_total", "counter", "Frames taken since the start.", health.frames),
         ("findings_total", "counter", "Findings on the disk since the start.", health.findings),
@@ -61,25 +59,11 @@ def exposition(health: Health, connected: bool, config: AgentConfig, bundles: Se
         ("clock_trusted", "gauge", "1 while the wall clock can be believed.", health.stamp.clock_trusted),
     ]
     device = {"site": config.site, "device": config.device}
-    parts = [
-        _family(name, kind, text, [(device, value)])
-        for name, kind, text, value in figures
-        if value is not None
-    ]
-    parts.append(_family("agent_info", "gauge", "The agent.", [(device | {"version": __version__}, 1)]))
+    parts = [family(name, kind, text, [(device, value)]) for name, kind, text, value in figures]
+    parts.append(family("agent_info", "gauge", "The agent.", [(device | {"version": __version__}, 1)]))
     used = [
         (device | {"bundle": ref.name, "version": ref.version, "signed": str(ref.signed).lower()}, 1.0)
         for ref in bundles
     ]
-    parts.append(_family("bundle_info", "gauge", "Each bundle in use.", used))
+    parts.append(family("bundle_info", "gauge", "Each bundle in use.", used))
     return "".join(parts)
-
-
-def _family(name: str, kind: str, text: str, samples: Sequence[tuple[dict[str, str], float]]) -> str:
-    full = f"scanwright_{name}"
-    lines = [f"# HELP {full} {text}", f"# TYPE {full} {kind}"]
-    for labels, value in samples:
-        # Names and versions are lower case letters, digits, dots and hyphens: there is nothing to escape.
-        said = ",".join(f'{key}="{given}"' for key, given in labels.items())
-        lines.append(f"{full}{{{said}}} {float(value)!r}")
-    return "\n".join(lines) + "\n"

@@ -10,7 +10,9 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from edge.agent import measured
 from edge.agent.config import AgentConfig
+from edge.agent.stick import Stick, sentences
 from edge.agent.store import StoredFinding
+from edge.agent.verdicts import Verdict
 from edge.imaging.patient import Patient
 from edge.mqtt.payloads import Finding
 
@@ -43,9 +45,10 @@ class View:
 
     ``findings`` are the newest first; ``chosen`` is the one shown large, with ``image`` and ``overlay``
     saying which of its pictures exist; ``waiting`` counts findings not delivered; ``trouble`` is "disk" where
-    no image is taken, "metered" where nothing is told until tomorrow; ``identifying``: somebody far away asks
-    which cart this is. ``lockable``: there is a PIN, and it may be given from where the page is asked for;
-    ``patients`` is None while the lock is closed.
+    no image is taken, "metered" where nothing is told until tomorrow; ``stick``: the courier's, if one is in;
+    ``identifying``: somebody far away asks which cart this is. ``lockable``: there is a PIN, and it may be
+    given from where the page is asked for; ``patients`` is None while the lock is closed. ``verdict`` is what
+    a reviewer said of the chosen finding.
     """
 
     site: str
@@ -59,9 +62,11 @@ class View:
     waiting: int
     unsigned: bool
     trouble: str | None = None
+    stick: Stick | None = None
     identifying: bool = False
     lockable: bool = False
     patients: Patients | None = None
+    verdict: Verdict | None = None
 
     @property
     def newest(self) -> bool:
@@ -131,6 +136,10 @@ def _banners(body: Element, view: View, texts: Mapping[str, str]) -> None:
         _identify(banners, view, texts)
     if view.trouble:
         _text(banners, "p", texts[f"trouble.{view.trouble}"], "banner warning").set("role", "alert")
+    if view.stick:
+        style = "banner" if view.stick.problem is None and not view.stick.working else "banner warning"
+        said = " ".join(sentences(view.stick, texts))
+        _text(banners, "p", said, f"{style} stick").set("role", "status")
     if view.unsigned:
         _text(banners, "p", texts["banner.unsigned"], "banner warning")
     _text(banners, "p", texts["banner.support"], "banner")
@@ -165,6 +174,8 @@ def _result(main: Element, view: View, finding: Finding, texts: Mapping[str, str
         _text(section, "h1", texts["decision.negative"], "long")
     for reason in finding.reasons:
         _text(section, "p", texts[f"reason.{reason.value}"], "reason")
+    if view.verdict:
+        _text(section, "p", _verdict(view.verdict, texts), "verdict")
     if finding.probability is not None and decision != "outlined":
         line = _text(section, "p", texts["probability"], "probability")
         _text(line, "bdi", _percent(finding.probability, texts)).set("dir", "ltr")
@@ -230,6 +241,14 @@ def render_unlock(
     back = {"href": f"/?finding={finding}" if finding else "/", "class": "button", "id": "back"}
     SubElement(form, "a", back).text = texts["pin.back"]
     return "<!doctype html>\n" + tostring(html, encoding="unicode", method="html")
+
+
+def _verdict(verdict: Verdict, texts: Mapping[str, str]) -> str:
+    """What a reviewer said, in words."""
+    if verdict.labels is None:
+        return texts["verdict.unclear"]
+    key = "given" if verdict.agrees is None else "agrees" if verdict.agrees else "differs"
+    return texts[f"verdict.{key}"].format(labels=verdict.labels or texts["decision.negative"])
 
 
 def _measurements(section: Element, view: View, finding: Finding, texts: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from edge.errors import BadInputError, ScanwrightError
 from edge.files import sync_folder
 from edge.mqtt.broker import Broker
 from edge.mqtt.connection import Connection
+from edge.mqtt.discovery import discovery_topic
 from edge.mqtt.topics import Topics
 
 __all__ = ["retire", "wipe"]
@@ -72,6 +73,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
             floor = time_floor(config)
             broker = replace(broker_of(config.mqtt), floor=floor)
             why: list[str] = []
+            prefix = config.mqtt.discovery_prefix
             connection = Connection(
                 broker,
                 topics,
@@ -81,6 +83,7 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
                 command=lambda _name, _payload: None,
                 changed=lambda _online, reason: why.append(reason),
                 refused=lambda *_: None,
+                introduction={} if prefix is None else {discovery_topic(prefix, topics): b""},
             )
         except BadInputError as error:
             if not discard:

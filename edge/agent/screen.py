@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,11 @@ from edge.agent.cases import Cases
 from edge.agent.config import AgentConfig, ScreenConfig
 from edge.agent.lock import OPEN_S, Lock, read_pin
 from edge.agent.page import Patients, View, parse, render, render_unlock
+from edge.agent.stick import Stick
 from edge.agent.store import Store
 from edge.agent.vault import VaultError
 from edge.errors import ScanwrightError
+from edge.exposition import CONTENT_TYPE
 from edge.imaging.patient import Patient
 from edge.mqtt.payloads import BundleRef, Finding, Health
 from edge.web.catalogue import load_texts
@@ -102,8 +105,10 @@ class _Screen:
         health: Callable[[], Health] | None,
         trouble: Callable[[], str | None],
         identifying: Callable[[], bool],
+        stick: Callable[[], Stick | None],
     ) -> None:
-        self._store, self._trouble, self._identifying = store, trouble, identifying
+        self._store, self._trouble, self._stick = store, trouble, stick
+        self._identifying = identifying
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
@@ -122,6 +127,7 @@ class _Screen:
             "connected": self._connected(),
             "waiting": self._store.waiting(),
             "trouble": self._trouble(),
+            "stick": (stick := self._stick()) and asdict(stick),
             "identifying": self._identifying(),
         }
 
@@ -144,9 +150,11 @@ class _Screen:
             waiting=self._store.waiting(),
             unsigned=self._unsigned,
             trouble=self._trouble(),
+            stick=self._stick(),
             identifying=self._identifying(),
             lockable=self._lock is not None and _at_the_cart(request),
             patients=self._patients(request, chosen),
+            verdict=stored.verdict if stored else None,
         )
         return HTMLResponse(render(view, self._texts))
 
@@ -245,7 +253,7 @@ class _Screen:
         if self._health is None:
             return PlainTextResponse("no agent runs here\n", status_code=404)
         text = metrics.exposition(self._health(), self._connected(), self._config, self._bundles)
-        return Response(text, media_type=metrics.CONTENT_TYPE)
+        return Response(text, media_type=CONTENT_TYPE)
 
     def health(self, request: Request) -> Response:
         self._store.sequence()
@@ -285,6 +293,7 @@ def create_app(
     health: Callable[[], Health] | None = None,
     trouble: Callable[[], str | None] = lambda: None,
     identifying: Callable[[], bool] = lambda: False,
+    stick: Callable[[], Stick | None] = lambda: None,
 ) -> Starlette:
     """The application: ``/``, ``/api/findings``, ``/api/events``, ``/image/<id>.png``, ``/overlay/<id>.png``
     and ``/healthz``, all of them GET; and, for the PIN, ``/unlock`` and ``/lock``.
@@ -299,9 +308,12 @@ def create_app(
         cases: whose the studies are.
         health: how the device is, from any thread, for ``/metrics``; without it there is none.
         trouble, identifying: see :class:`edge.agent.page.View`; from any thread.
+        stick: the courier's, where one is in.
     """
     closing = closing or threading.Event()
-    screen = _Screen(store, config, bundles, connected, closing, lock, cases, health, trouble, identifying)
+    screen = _Screen(
+        store, config, bundles, connected, closing, lock, cases, health, trouble, identifying, stick
+    )
     return Starlette(
         routes=[
             Route("/", screen.page),
@@ -332,6 +344,7 @@ class ScreenServer:
         cases: Cases | None = None,
         health: Callable[[], Health] | None = None,
         trouble: Callable[[], str | None] = lambda: None,
+        stick: Callable[[], Stick | None] = lambda: None,
     ) -> None:
         """Take the port (``screen.port`` 0: a free one).
 
@@ -364,6 +377,7 @@ class ScreenServer:
             health,
             trouble,
             lambda: time.monotonic() < self._identify_until,
+            stick,
         )
         self._server = uvicorn.Server(
             uvicorn.Config(

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from edge import __version__
@@ -27,11 +28,12 @@ from edge.agent.identity import Identity, device_secret
 from edge.agent.inputs import check_source
 from edge.agent.intake import Intake
 from edge.agent.metered import meter_of
-from edge.agent.model import load_models
+from edge.agent.model import Refs, load_models
 from edge.agent.notify import Notifier
 from edge.agent.observations import Observations
 from edge.agent.originals import Originals
 from edge.agent.outbox import Outbox
+from edge.agent.power import Power
 from edge.agent.quarantine import Quarantine
 from edge.agent.recorder import Recorder
 from edge.agent.remote import Remote
@@ -44,9 +46,11 @@ from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
 from edge.agent.vault import Vault
+from edge.agent.verdicts import Verdicts
 from edge.agent.watch import Watch, time_floor
 from edge.errors import BadInputError
 from edge.mqtt.connection import Connection
+from edge.mqtt.discovery import discovery, discovery_topic
 from edge.mqtt.payloads import Birth, Health, Severity
 from edge.mqtt.topics import Topics
 from edge.sources.base import Source
@@ -62,12 +66,13 @@ _FLUSH_S = 5.0  # for what is to be told, when stopping
 @dataclass
 class Lasting:
     """What outlives a reload: the sources, what was counted, and the wish for a reload. ``again``: the agent
-    to come follows one that ended for a reload."""
+    to come follows one that ended for a reload. ``path``: the configuration's file."""
 
     feeds: Feeds = field(default_factory=Feeds)
     counters: Counters = field(default_factory=Counters)
     reload: threading.Event = field(default_factory=threading.Event)
     again: bool = False
+    path: Path | None = None
 
 
 class Agent:
@@ -102,7 +107,6 @@ class Agent:
             given, config = config, applied(config, self._settings.current)
             self.config = self._config = config
             self._identity = Identity(device_secret(config.state / "secret"))
-            self._models = load_models(config)
             self._database = Database(config.state / DATABASE)
             stack.callback(self._database.close)
             self.store, self._outbox = Store(self._database), Outbox(self._database)
@@ -111,6 +115,23 @@ class Agent:
             self._audit = Audit(self._database, self._clock)
             tls = config.mqtt.tls
             self._watch = Watch(self._database, self._recorder, self._audit, self._clock, floor, tls)
+            self._power = Power(self._recorder)
+            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
+            self._updates = None
+            if config.update is not None:
+                from edge.agent.updates import Updates
+
+                self._updates = Updates(
+                    config,
+                    config.update,
+                    self._lasting.path,
+                    self._recorder,
+                    self._audit,
+                    self._clock,
+                    self._meter,
+                    count=not self._lasting.again,
+                )
+            self._models = load_models(config)
             self._room = Room(config.state, config.min_free_mb, self._recorder)
             cases = Cases(self._database, vault, self._identity)
             spool = Spool(
@@ -127,7 +148,7 @@ class Agent:
             if config.pacs is not None:
                 from edge.agent.dicom_out import outgoing
 
-                bundles = [model.ref for model in self._models]
+                bundles = Refs(self._models, self._updates.former if self._updates else ())
                 self._outgoing = outgoing(
                     config, config.pacs, self._database, spool, cases, self._identity, self._recorder, bundles
                 )
@@ -150,6 +171,7 @@ class Agent:
                 Quarantine(config.state / "quarantine", vault),
                 self._counters,
                 self._clock,
+                *([self._updates.saw] if self._updates else []),
             )
             reload = self._lasting.reload
             self._remote = Remote(given, self._settings, self._models, self._recorder, self._audit, reload)
@@ -160,7 +182,17 @@ class Agent:
                 "status": lambda _: self._status(),
                 "overlay": self._overlay,
             }
-            self._meter = meter_of(self._database, self._clock, config.mqtt.metered_bytes_a_day)
+            prefix, introduction = config.mqtt.discovery_prefix, {}
+            if prefix is not None:
+                said = discovery(self._topics, __version__, config.target, config.health_s)
+                introduction[discovery_topic(prefix, self._topics)] = said
+            self._courier = None
+            if config.courier is not None:
+                from edge.agent.courier import courier_of
+
+                parts = (self._database, self._audit, self._clock, self._recorder)
+                self._courier = courier_of(config, config.courier, *parts, self._state, self._updates)
+                self._outgoing.append(self._courier)
             self._connection = Connection(
                 broker,
                 self._topics,
@@ -171,26 +203,28 @@ class Agent:
                 changed=self._broker_changed,
                 refused=self._recorder.set_aside,
                 meter=self._meter,
+                introduction=introduction,
             )
             self._database.watch(self._connection.wake)
             self.screen = None
             if (screen := config.screen) is not None:
                 from edge.agent.screen import ScreenServer
 
-                bundles = [model.ref for model in self._models]
                 self.screen = ScreenServer(
                     self.store,
                     config,
                     screen,
-                    bundles,
+                    Refs(self._models),
                     lambda: self._connection.online,
                     cases,
                     self.health,
                     self.trouble,
+                    lambda: self._courier.stick if self._courier else None,
                 )
             show = self.screen.identify if self.screen else None
             diagnostics = Diagnostics(config, self._lasting.feeds, show, lambda: self._connection.largest)
-            handlers |= self._remote.handlers() | diagnostics.handlers()
+            handlers |= self._remote.handlers() | diagnostics.handlers() | Verdicts(self._database).handlers()
+            handlers |= self._updates.handlers() if self._updates else {}
             self._commands = Commands(self._database, self._clock, handlers)
             self._held = stack.pop_all()
 
@@ -223,6 +257,8 @@ class Agent:
             feeds.follow(self._config)
         else:
             feeds.run(self._sources)
+        if self._updates:
+            self._updates.start(self._models, lambda: self._connection.say(self._topics.birth, self._birth()))
         self._systemd.ready()
         if not all(isinstance(one, CaptureSource) for one in self._config.sources):
             import edge.imaging.patient_header  # noqa: F401  large: while the sources start
@@ -238,6 +274,8 @@ class Agent:
                 self._systemd.stopping()
                 stop.set()
                 feeds.stop()
+            if self._updates:
+                self._updates.stop()
             for sender in self._outgoing:
                 sender.stop()
             self._connection.stop(_FLUSH_S)
@@ -255,7 +293,10 @@ class Agent:
             self._observations.settle()
             self._counters.findings += self._recorder.settle()
             self._watch.look()
+            self._power.look()
             self._remote.look()
+            if self._updates and self._updates.look():
+                stop.set()  # systemd starts the launcher, and that the other agent
             self._look_at_meter()
             if time.monotonic() >= next_health:
                 next_health = time.monotonic() + self._config.health_s
@@ -303,6 +344,9 @@ class Agent:
         for model in self._models:
             said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
             log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
+            if model.not_accelerated:
+                message = f"{model.ref.name} runs as int8 on the CPU: {model.not_accelerated}"
+                self.say("warning", "not_accelerated", message[:1000])
         if not all(model.ref.signed for model in self._models):
             self._recorder.tell(
                 "warning",
@@ -337,8 +381,12 @@ class Agent:
             started=self._started,
             settings_revision=self._settings.revision,
             settings_trial=self._settings.trial,
+            slots=self._updates.status() if self._updates else (),
         )
         return birth.model_dump_json().encode()
+
+    def _state(self) -> list[tuple[str, bytes]]:
+        return [("birth", self._birth()), ("health", self.health().model_dump_json().encode())]
 
     def health(self) -> Health:
         """How the device is now; from any thread."""
@@ -348,6 +396,7 @@ class Agent:
                 "certificate_days": self._watch.certificate_days(),
                 "metered_bytes": None if self._meter.cap is None else self._meter.used,
                 "refusing": self.trouble() == "disk",
+                "slots": self._updates.status() if self._updates else (),
             }
         )
 
@@ -359,7 +408,9 @@ class Agent:
 
     def _status(self) -> dict[str, Scalar]:
         """The Health, without its stamp, and what the agent is."""
-        health = self.health().model_dump(mode="json", exclude={"schema_version", "stamp", "throttling"})
+        health = self.health().model_dump(
+            mode="json", exclude={"schema_version", "stamp", "throttling", "slots"}
+        )
         bundles = ", ".join(f"{model.ref.name} {model.ref.version}" for model in self._models)
         return {"agent_version": __version__, "bundles": bundles, **health}
 

@@ -12,6 +12,7 @@ from edge.agent.audit import Audit
 from edge.agent.clock import corrected
 from edge.agent.database import Database
 from edge.agent.outbox import Outbox
+from edge.agent.verdicts import Verdict
 
 __all__ = ["Store", "StoredFinding", "add", "mark"]
 
@@ -25,7 +26,8 @@ class StoredFinding:
     """A finding as it is told (``edge.mqtt.payloads.Finding`` as JSON), with what the screen shows beside it.
 
     ``image`` and ``overlay`` are PNG files: the frame, and the frame under its heat map. Only the newest 300
-    findings have them. ``delivered`` is False while the finding waits in the outbox.
+    findings have them. ``delivered`` is False while the finding waits in the outbox. ``verdict`` is what a
+    reviewer said of it, if anything.
     """
 
     seq: int
@@ -34,6 +36,7 @@ class StoredFinding:
     delivered: bool
     image: bytes | None = None
     overlay: bytes | None = None
+    verdict: Verdict | None = None
 
 
 def mark(connection: sqlite3.Connection, key: str) -> bool:
@@ -71,9 +74,9 @@ class Store:
         self._database = database
 
     def sequence(self) -> int:
-        """A number that grows with each stored finding: the ``seq`` of the newest, 0 before the first."""
-        rows = self._database.read("SELECT seq FROM sqlite_sequence WHERE name = 'finding'")
-        return int(rows[0][0]) if rows else 0
+        """A number that grows with each stored finding and verdict, 0 before the first."""
+        query = "SELECT coalesce(sum(seq), 0) FROM sqlite_sequence WHERE name IN ('finding', 'verdict')"
+        return int(self._database.read(query)[0][0])
 
     def latest(self, n: int, pictures: bool = True) -> list[StoredFinding]:
         """The newest ``n`` findings, newest first; without ``pictures`` they are left None."""
@@ -101,6 +104,7 @@ class Store:
             ).rowcount
             if deleted:
                 connection.execute("DELETE FROM picture WHERE seq NOT IN (SELECT seq FROM finding)")
+                connection.execute("DELETE FROM verdict WHERE finding NOT IN (SELECT id FROM finding)")
                 audit.append(connection, "purge", {"findings": deleted, "keep_days": keep_days})
             connection.execute("DELETE FROM study WHERE open = 0 AND heard < ?", (oldest,))
 
@@ -109,9 +113,10 @@ class Store:
     def _select(self, which: str, parameter: object, pictures: bool = True) -> list[StoredFinding]:
         shown = "image, overlay" if pictures else "NULL, NULL"
         rows = self._database.read(
-            f"SELECT finding.seq, finding.id, finding.payload, outbox.id IS NULL, {shown} FROM finding"
-            " LEFT JOIN picture ON picture.seq = finding.seq LEFT JOIN outbox ON outbox.id = finding.id "
-            + which,
+            f"SELECT finding.seq, finding.id, finding.payload, outbox.id IS NULL, {shown},"
+            " verdict.seq IS NOT NULL, verdict.labels, verdict.agrees FROM finding"
+            " LEFT JOIN picture ON picture.seq = finding.seq LEFT JOIN outbox ON outbox.id = finding.id"
+            " LEFT JOIN verdict ON verdict.finding = finding.id " + which,
             (parameter,),
         )
         return [
@@ -122,6 +127,7 @@ class Store:
                 bool(delivered),
                 image,
                 overlay,
+                Verdict(labels, None if agrees is None else bool(agrees)) if judged else None,
             )
-            for seq, id_, payload, delivered, image, overlay in rows
+            for seq, id_, payload, delivered, image, overlay, judged, labels, agrees in rows
         ]

@@ -27,7 +27,7 @@ def serve(path: Path, stop: threading.Event, reload: threading.Event) -> None:
         BadInputError: the configuration cannot be used at the start.
         ScanwrightError: the agent cannot start, or cannot go on.
     """
-    lasting = Lasting(reload=reload)
+    lasting = Lasting(reload=reload, path=path)
     config = load_config(path)
     agent: Agent | None = Agent(config, lasting=lasting)
     with defects_stop(stop):

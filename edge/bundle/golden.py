@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.bundle.arrays import pack, unpack
-from edge.bundle.errors import BundleError
+from edge.bundle.errors import BundleError, GoldenError
 
 __all__ = ["Golden"]
 
@@ -33,7 +33,7 @@ class Golden:
         if self.inputs.ndim != 4 or self.outputs.ndim != 2 or len(self.inputs) != len(self.outputs):
             raise BundleError("golden vectors: need inputs [n, h, w, c] and outputs [n, C]")
         if len(self.outputs) < 2 or not np.ptp(self.outputs.astype(np.float64), axis=0).any():
-            raise BundleError("golden vectors: the outputs do not vary, so they prove nothing")
+            raise GoldenError("golden vectors: the outputs do not vary, so they prove nothing")
         if self.tolerance < 0:
             raise BundleError("golden vectors: the tolerance is negative")
 

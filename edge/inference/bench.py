@@ -14,11 +14,15 @@ from typing import Any
 import numpy as np
 
 from edge.bundle.archive import Bundle, open_bundle
+from edge.bundle.golden import Golden
 from edge.errors import ScanwrightError
 from edge.imaging.frame import Frame, Pixels
 from edge.imaging.overlay import heat_map
 from edge.inference.decision import Outcome, decide
+from edge.inference.engine import EngineError, Tensor
+from edge.inference.onnx import OnnxEngine, check_agreement
 from edge.inference.predictor import Predictor
+from edge.inference.tflite import TFLiteEngine
 
 __all__ = ["bench", "first_finding"]
 
@@ -42,13 +46,15 @@ def bench(bundle: Bundle, threads: int = 1) -> dict[str, Any]:
         ``interpreter_ms`` set, invoke, get. ``pipeline_ms`` a Frame of the model's own size, in memory, to a
         Prediction. ``full_ms`` a 640 x 480 Frame with resize, gates and heat map. ``pipeline_ratio`` and
         ``full_ratio`` over the interpreter. ``cold_start_s`` a new process to its first finding, and
-        ``rss_mb`` the most memory it had (MiB). ``threads`` and ``kernel``.
+        ``rss_mb`` the most memory it had (MiB). ``threads`` and ``kernel``. Of a bundle with a
+        ``model.onnx`` also ``onnx``: its ``kernel``, ``interpreter_ms``, ``ratio`` over the int8 model in the
+        same run and ``logits_steps`` between them, or why it is ``refused``.
 
     Raises:
         BundleError, EngineError: the model cannot be run.
         ScanwrightError: a new process found nothing.
     """
-    predictor = Predictor(bundle, threads)
+    predictor = _int8(bundle, threads)
     spec = bundle.manifest.input
     own = _frame(_pixels(spec.height, spec.width, spec.channels))
     large = _frame(_pixels(FULL_HEIGHT, FULL_WIDTH, spec.channels))
@@ -59,6 +65,7 @@ def bench(bundle: Bundle, threads: int = 1) -> dict[str, Any]:
         lambda: _everything(predictor, large),
     )
     cold_start_s, rss_mb = _cold_start(bundle.path)
+    onnx = {"onnx": _onnx(bundle, threads, tensor)} if "model.onnx" in bundle.names else {}
     return {
         "interpreter_ms": round(interpreter_ms, 4),
         "pipeline_ms": round(pipeline_ms, 4),
@@ -69,16 +76,41 @@ def bench(bundle: Bundle, threads: int = 1) -> dict[str, Any]:
         "rss_mb": round(rss_mb, 1),
         "threads": threads,
         "kernel": f"{predictor.engine.name}, {predictor.engine.kernel}",
+        **onnx,
+    }
+
+
+def _onnx(bundle: Bundle, threads: int, tensor: Tensor) -> dict[str, Any]:
+    """The bundle's ``model.onnx`` by the best provider that is here, beside its int8 model."""
+    int8 = TFLiteEngine(bundle.member("model.tflite"), threads)
+    logits = next(spec.index for spec in bundle.manifest.outputs if spec.name == "logits")
+    try:
+        engine = OnnxEngine(bundle.member("model.onnx"), int8, threads)
+        steps = check_agreement(engine, int8, Golden.from_npz(bundle.member("golden.npz")).inputs, logits)
+    except EngineError as error:
+        return {"refused": str(error)}
+    onnx_ms, int8_ms = _medians(lambda: engine.run(tensor), lambda: int8.run(tensor))
+    return {
+        "kernel": f"{engine.name}, {engine.kernel}",
+        "interpreter_ms": round(onnx_ms, 4),
+        "ratio": round(onnx_ms / int8_ms, 3),
+        "logits_steps": steps,
     }
 
 
 def first_finding(path: str) -> float:
     """Open a bundle and decide on one frame; the most memory this process had, in MiB."""
-    predictor = Predictor(open_bundle(Path(path)))
+    predictor = _int8(open_bundle(Path(path)), 1)
     _everything(predictor, _frame(_pixels(FULL_HEIGHT, FULL_WIDTH, predictor.manifest.input.channels)))
     status = Path("/proc/self/status").read_text(encoding="ascii")
     # Not getrusage: its maximum outlives exec, so a child would report its parent's.
     return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0]) / 1024
+
+
+def _int8(bundle: Bundle, threads: int) -> Predictor:
+    """Of the int8 model, whatever else the bundle has: TensorRT would take minutes to start."""
+    ood = bundle.member("ood.npz") if bundle.manifest.decision.ood else None
+    return Predictor.from_model(bundle.member("model.tflite"), bundle.manifest, ood, threads)
 
 
 def _everything(predictor: Predictor, frame: Frame) -> Outcome:

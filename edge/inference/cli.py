@@ -39,6 +39,11 @@ def bench(bundle: Path, json_file: str | None) -> None:
     table.add_row("full, 640 x 480", f"{result['full_ms']:.3f} ms", f"{result['full_ratio']:.2f}")
     table.add_row("cold start", f"{result['cold_start_s']:.2f} s", "")
     table.add_row("memory", f"{result['rss_mb']:.0f} MiB", "")
+    if "interpreter_ms" in (onnx := result.get("onnx", {})):
+        table.add_row("model.onnx", f"{onnx['interpreter_ms']:.3f} ms", f"{onnx['ratio']:.2f}")
     console = Console()
     console.print(table)
     console.print(f"{result['kernel']}, {result['threads']} thread", highlight=False)
+    if onnx:
+        said = onnx.get("refused") or f"{onnx['kernel']}, {onnx['logits_steps']} steps from the int8 model"
+        console.print(f"model.onnx: {said}", highlight=False)

@@ -12,7 +12,7 @@ from edge.errors import ScanwrightError
 __all__ = ["Engine", "EngineError", "Interpreter", "Tensor", "TensorSpec"]
 
 Tensor = NDArray[Any]
-Interpreter = Literal["auto", "ai-edge-litert", "tflite-runtime"]
+Interpreter = Literal["auto", "ai-edge-litert", "tflite-runtime", "onnxruntime"]
 
 
 class EngineError(ScanwrightError):

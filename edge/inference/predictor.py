@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 
 from edge.bundle.archive import Bundle
-from edge.bundle.errors import BundleError
+from edge.bundle.errors import BundleError, GoldenError
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import InputSpec, Manifest, OutputSpec
 from edge.imaging import quality
 from edge.imaging.frame import Frame, Pixels
 from edge.imaging.steps import apply_steps
-from edge.inference.engine import Engine, Interpreter, Tensor, TensorSpec
+from edge.inference.engine import Engine, EngineError, Interpreter, Tensor, TensorSpec
+from edge.inference.onnx import LOGITS_STEPS, OnnxEngine, check_agreement
 from edge.inference.ood import OodModel, layout
 from edge.inference.prediction import Floats, Prediction
 from edge.inference.tflite import TFLiteEngine
@@ -25,20 +28,31 @@ __all__ = ["Predictor", "replay"]
 class Predictor:
     """Runs one bundle's model. Not for use from two threads at once.
 
-    ``manifest``, ``engine`` and ``ood`` (None where the bundle has no out-of-distribution gate) are public.
+    ``manifest``, ``engine``, ``ood`` (None where the bundle has no out-of-distribution gate) are public, and
+    ``not_accelerated``: why the bundle's ``model.onnx`` is not used, None where it is or there is none.
 
     Args:
         bundle: the opened bundle.
         threads: CPU threads for one inference.
-        interpreter: which package runs the model.
+        interpreter: which package runs the model. ``auto`` runs a ``model.onnx`` where this device has a GPU
+            for it, ``onnxruntime`` on the CPU too; both go back to the int8 model where that is not possible
+            or its answers differ.
+        cache: folder for what a GPU's compiler makes of a ``model.onnx``.
 
     Raises:
         BundleError: the model is not what the manifest describes.
         EngineError: no interpreter is installed, or it refuses the model.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 1, interpreter: Interpreter = "auto") -> None:
-        engine = TFLiteEngine(bundle.member("model.tflite"), threads, interpreter)
+    def __init__(
+        self,
+        bundle: Bundle,
+        threads: int = 1,
+        interpreter: Interpreter = "auto",
+        cache: Path | None = None,
+    ) -> None:
+        int8 = "auto" if interpreter == "onnxruntime" else interpreter
+        engine: Engine = TFLiteEngine(bundle.member("model.tflite"), threads, int8)
         origin = str(bundle.path)
         difference = _difference(bundle.manifest, _described(bundle.manifest, engine, origin))
         if difference:
@@ -49,6 +63,12 @@ class Predictor:
             said = bundle.manifest.decision.ood
             if not math.isclose(ood.limit, said.limit, rel_tol=1e-6) or ood.layout_side != said.layout:
                 raise BundleError(f"{origin}: ood.npz and the manifest have different limits")
+        self.not_accelerated = None
+        if interpreter == "onnxruntime" or (interpreter == "auto" and "model.onnx" in bundle.names):
+            try:
+                engine = _accelerated(bundle, engine, threads, interpreter, cache)
+            except EngineError as error:
+                self.not_accelerated = str(error)
         self._set_up(bundle.manifest, engine, ood)
 
     @classmethod
@@ -78,6 +98,7 @@ class Predictor:
         """
         engine = TFLiteEngine(model, threads, interpreter)
         predictor = cls.__new__(cls)
+        predictor.not_accelerated = None
         predictor._set_up(
             _described(manifest, engine, "model"), engine, OodModel.from_npz(ood) if ood else None
         )
@@ -162,12 +183,27 @@ def replay(predictor: Predictor, golden: Golden) -> int:
         raise BundleError("golden.npz: the vectors do not have the model's shapes and dtypes")
     outputs = np.concatenate([engine.run(vector[np.newaxis])[logits.index] for vector in inputs])
     difference = golden.difference(outputs)
-    if difference > golden.tolerance:
-        raise BundleError(
+    # Another arithmetic has a tolerance of its own, which was checked beside the int8 model.
+    tolerance = max(golden.tolerance, LOGITS_STEPS) if isinstance(engine, OnnxEngine) else golden.tolerance
+    if difference > tolerance:
+        raise GoldenError(
             f"golden.npz: {engine.name} ({engine.kernel}) differs by {difference} steps from the expected "
-            f"outputs ({golden.kernel}); {golden.tolerance} are allowed"
+            f"outputs ({golden.kernel}); {tolerance} are allowed"
         )
     return difference
+
+
+def _accelerated(
+    bundle: Bundle, int8: Engine, threads: int, interpreter: Interpreter, cache: Path | None
+) -> Engine:
+    if "model.onnx" not in bundle.names:
+        raise EngineError("the bundle has no model.onnx; package it for a board that runs it")
+    providers: Literal["any", "gpu"] = "gpu" if interpreter == "auto" else "any"
+    engine = OnnxEngine(bundle.member("model.onnx"), int8, threads, cache, providers)
+    golden = Golden.from_npz(bundle.member("golden.npz"), f"{bundle.path}: golden.npz")
+    logits = next(spec.index for spec in bundle.manifest.outputs if spec.name == "logits")
+    check_agreement(engine, int8, golden.inputs, logits)
+    return engine
 
 
 def _quantization_table(spec: InputSpec) -> Tensor:

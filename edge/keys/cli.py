@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,15 +12,18 @@ import click
 from edge.errors import BadInputError, ScanwrightError
 from edge.files import write_durably
 from edge.keys.mosquitto import FOLDER
+from edge.keys.passphrase import given_passphrase
+from edge.keys.release_cli import release
 from edge.schema import read
 from edge.site import Site
 
 if TYPE_CHECKING:
     from edge.keys.folder import KeyFolder
 
-__all__ = ["keys"]
+__all__ = ["keys", "passphrase_of"]
 
 PASSPHRASE = "SCANWRIGHT_KEYS_PASSPHRASE"
+_PROMPT = "New passphrase of the authority's key (empty for none)"
 
 _site_argument = click.argument("site_file", metavar="SITE.yaml", type=click.Path(path_type=Path))
 _dir_option = click.option(
@@ -43,7 +45,11 @@ _passphrase_option = click.option(
 
 @click.group()
 def keys() -> None:
-    """Make and take back the certificates that carts and broker know each other by."""
+    """Make and take back the certificates that carts and broker know each other by, and the keys that
+    releases are signed with."""
+
+
+keys.add_command(release)
 
 
 @keys.command()
@@ -64,7 +70,7 @@ def init(site_file: Path, out: Path, days: int, passphrase_file: Path | None) ->
     site = read(site_file, Site)
     from edge.keys.folder import KeyFolder
 
-    passphrase = _passphrase(passphrase_file, "New passphrase of the authority's key (empty for none)", True)
+    passphrase = given_passphrase(passphrase_file, PASSPHRASE, _PROMPT, confirm=True)
     folder = KeyFolder.create(out, site, days, passphrase)
     if not folder.encrypted():
         click.echo(f"warning: {out / 'ca.key'} is not encrypted; guard the folder", err=True)
@@ -95,7 +101,7 @@ def device(
     from edge.keys.folder import KeyFolder
 
     opened = KeyFolder(folder)
-    made = opened.issue(site, name, days, _passphrase_of(opened, passphrase_file), renew)
+    made = opened.issue(site, name, days, passphrase_of(opened, passphrase_file), renew)
     click.echo(f"{opened.holder(name)}: key and certificate of {name}, valid until {made.expires:%Y-%m-%d}")
 
 
@@ -119,7 +125,7 @@ def revoke(name: str, folder: Path, stick: Path | None, passphrase_file: Path | 
     opened = KeyFolder(folder)
     if stick is not None and not stick.is_dir():
         raise BadInputError(f"--stick {stick}: no such folder; nothing was revoked")
-    count = opened.revoke(name, _passphrase_of(opened, passphrase_file))
+    count = opened.revoke(name, passphrase_of(opened, passphrase_file))
     click.echo(f"{name}: {count} certificate{'s' if count > 1 else ''} revoked")
     made = folder / "broker" / "crl.pem"
     click.echo(f"now copy {made} to {FOLDER} on the broker, and restart mosquitto")
@@ -202,25 +208,12 @@ def show(folder: Path) -> None:
     Console(file=sys.stdout).print(table)
 
 
-def _passphrase_of(folder: KeyFolder, file: Path | None) -> bytes | None:
-    return _passphrase(file, "Passphrase of the authority's key", False) if folder.encrypted() else None
+def passphrase_of(folder: KeyFolder, file: Path | None) -> bytes | None:
+    """The passphrase of a folder's authority, by file, environment or terminal; None if it has none.
 
-
-def _passphrase(file: Path | None, prompt: str, confirm: bool) -> bytes | None:
-    """From the file, else the environment, else the terminal if there is one, else none."""
-    if file is not None:
-        try:
-            lines = file.read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInputError(f"{file}: the passphrase cannot be read") from error
-        if not lines or not lines[0]:
-            raise BadInputError(f"{file}: the first line is empty; put the passphrase there")
-        return lines[0].encode()
-    if PASSPHRASE in os.environ:
-        return os.environ[PASSPHRASE].encode() or None
-    if not sys.stdin.isatty():
+    Raises:
+        BadInputError: the file cannot be read, or its first line is empty.
+    """
+    if not folder.encrypted():
         return None
-    said: str = click.prompt(
-        prompt, default="", show_default=False, hide_input=True, confirmation_prompt=confirm
-    )
-    return said.encode() or None
+    return given_passphrase(file, PASSPHRASE, "Passphrase of the authority's key")

@@ -89,7 +89,7 @@ class KeyFolder:
             for name in (BROKER, HEADQUARTERS):
                 folder.issue(site, name, days, passphrase)
             broker = new / BROKER
-            write_durably(broker / "mosquitto.conf", configuration(site.site, site.broker.port).encode())
+            write_durably(broker / "mosquitto.conf", configuration(site).encode())
             write_durably(broker / "acl", acl(site.site, HEADQUARTERS).encode())
             new.rename(path)
             sync_folder(path.absolute().parent)

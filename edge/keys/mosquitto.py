@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge.mqtt.topics import ROOT
+from edge.site import Site
 
 __all__ = ["FOLDER", "acl", "configuration"]
 
@@ -10,12 +11,12 @@ FOLDER = "/etc/mosquitto/scanwright"
 """Where the folder ``broker/`` goes on the machine with the broker."""
 
 
-def configuration(site: str, port: int) -> str:
+def configuration(site: Site) -> str:
     """``mosquitto.conf``, whole: for mosquitto 2.0 and later."""
-    return f"""\
-# Broker of the site '{site}': written by 'scanwright keys init', to stand alone as mosquitto.conf.
+    text = f"""\
+# Broker of the site '{site.site}': made from SITE.yaml, to stand alone as mosquitto.conf.
 # Every client proves itself by a certificate of the site; its name there is its user and its client id.
-listener {port}
+listener {site.broker.port}
 tls_version tlsv1.2
 cafile {FOLDER}/ca.pem
 certfile {FOLDER}/certificate.pem
@@ -36,6 +37,28 @@ persistent_client_expiration 30d
 persistence true
 persistence_location /var/lib/mosquitto/
 autosave_interval 60
+"""
+    return text + _bridge(site.site, site.broker.headquarters) if site.broker.headquarters else text
+
+
+def _bridge(site: str, address: str) -> str:
+    """What carts say goes up, what they are told comes down; both wait through weeks without a link."""
+    own = f"{FOLDER}/headquarters"
+    return f"""
+connection headquarters
+address {address}
+bridge_tls_version tlsv1.2
+bridge_cafile {own}/ca.pem
+bridge_certfile {own}/certificate.pem
+bridge_keyfile {own}/key.pem
+remote_clientid {site}
+local_clientid headquarters-bridge
+cleansession false
+notifications false
+keepalive_interval 60
+restart_timeout 5 300
+topic {ROOT}/{site}/+/up/# out 1
+topic {ROOT}/{site}/+/down/# in 1
 """
 
 

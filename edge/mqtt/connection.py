@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -69,11 +69,13 @@ class Connection:
         changed: Callable[[bool, str], None],
         refused: Callable[[Kind, str, int, int], None],
         meter: Meter | None = None,
+        introduction: Mapping[str, bytes] | None = None,
     ) -> None:
-        """``birth`` gives the payload of each connect; ``command`` answers a command's name and payload;
-        ``changed`` hears that the broker is there (True) or not, with the reason; ``refused`` of a message
-        to set aside: kind, id, bytes, and the largest packet that the broker takes (0: it named none). All
-        are called from the connection's thread. ``meter`` says what the link may still carry today.
+        """``birth`` gives the payload of each connect; ``introduction``, by topic, is retained beside it;
+        ``command`` answers a command's name and payload; ``changed`` hears that the broker is there (True)
+        or not, with the reason; ``refused`` of a message to set aside: kind, id, bytes, and the largest
+        packet that the broker takes (0: it named none). All are called from the connection's thread.
+        ``meter`` says what the link may still carry today.
 
         Raises:
             BadInputError: a TLS file is missing or is not one.
@@ -81,16 +83,17 @@ class Connection:
         self._broker, self._topics, self._outbox = broker, topics, outbox
         self._receipts, self._birth, self._command, self._changed = receipts, birth, command, changed
         self._refused, self._meter = refused, meter or Meter(None, lambda: "")
-        self._suspicion = Suspicion()
-        self._forgive_at = float("-inf")
+        self._introduction = introduction or {}
+        self._retained = {topics.availability, topics.birth, *self._introduction}
+        self._suspicion, self._forgive_at = Suspicion(), float("-inf")
         broker.client(topics)  # so that a wrong TLS file is told at once
         self._known_online: bool | None = None
         self._latest: dict[str, bytes] = {}
         self._stopping = threading.Event()
         self._deadline = float("inf")
-        self._woken, self._waker = socket.socketpair()
-        self._woken.setblocking(False)
-        self._waker.setblocking(False)
+        self._woken, self._waker = ends = socket.socketpair()
+        for end in ends:
+            end.setblocking(False)
         self._reset()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -114,7 +117,7 @@ class Connection:
             self._waker.send(b"\0")
 
     def say(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 0; while there is no connection only the latest of a topic is kept."""
+        """Publish at QoS 0, a birth retained; while there is no connection only a topic's latest is kept."""
         self._latest[topic] = payload
         self.wake()
 
@@ -291,12 +294,12 @@ class Connection:
         if not self._online:
             return
         for topic in list(self._latest) if self._meter.allows("health") else ():
-            client.publish(topic, self._latest.pop(topic), qos=0)
+            client.publish(topic, self._latest.pop(topic), qos=0, retain=topic in self._retained)
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
-                retain = topic in (self._topics.availability, self._topics.birth)
-                self._in_flight[client.publish(topic, payload, qos=1, retain=retain).mid] = None
+                sent = client.publish(topic, payload, qos=1, retain=topic in self._retained)
+                self._in_flight[sent.mid] = None
             elif (message := self._head()) is not None:
                 self._ready.popleft()
                 self._lanes[message.kind].sent(message)
@@ -372,6 +375,7 @@ class Connection:
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
         self._own.append((self._topics.availability, ONLINE.encode()))
         self._own.append((self._topics.birth, self._birth()))
+        self._own.extend(self._introduction.items())
         self._tell(True, "")
 
     def _on_disconnect(
@@ -391,6 +395,8 @@ class Connection:
         self._answered = time.monotonic()
         message = self._in_flight.pop(mid, None)
         if message is None:
+            if code.is_failure:
+                log.warning("the broker does not take a message", extra={"reason": str(code)})
             return
         self._got_across = True
         lane = self._lanes[message.kind]

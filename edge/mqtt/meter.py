@@ -11,7 +11,7 @@ __all__ = ["Meter", "carried"]
 
 # Of the day's bytes, up to which share each kind may go. What is left after the findings keeps the
 # connection, so that headquarters can still raise the cap.
-_SHARE = {"overlay": 0.5, "health": 0.8, "event": 0.8, "finding": 0.9, "connection": 1.0}
+_SHARE = {"overlay": 0.5, "update": 0.5, "health": 0.8, "event": 0.8, "finding": 0.9, "connection": 1.0}
 _AHEAD = 100  # the count on the disk runs ahead by this part of the cap: a kill never makes it fall behind
 
 _COUNTS = struct.Struct("=QQII")  # in struct tcp_info: bytes acked and received, segments out and in
@@ -19,7 +19,7 @@ _COUNTS_AT = 120
 _FINDING_BYTES = 4096  # more than one takes
 _SEGMENT_BYTES = 52  # headers of IPv4 and of TCP with time stamps
 
-Kind = Literal["overlay", "health", "event", "finding", "connection"]
+Kind = Literal["overlay", "update", "health", "event", "finding", "connection"]
 
 
 class Meter:

@@ -22,6 +22,7 @@ __all__ = [
     "Measurement",
     "Response",
     "Severity",
+    "SlotStatus",
     "Stamp",
 ]
 
@@ -52,6 +53,26 @@ class BundleRef(Contract):
     sha256: Sha256
     target: Name
     signed: bool
+
+
+class SlotStatus(Contract):
+    """One slot that updates go into: a bundle, or the agent itself (``agent``)."""
+
+    name: Name
+    version: Version | None = Field(default=None, description="in use; of an agent, the running one's")
+    previous: Version | None = Field(default=None, description="kept, and used again by 'rollback'")
+    pending: Version | None = Field(default=None, description="being fetched, or on trial")
+    state: Literal["idle", "fetching", "proving", "trial"] = Field(
+        default="idle",
+        description="proving: unseen, beside the present one; trial: in use, but not committed yet",
+    )
+    result: Literal["committed", "refused", "rolled_back"] | None = Field(
+        default=None, description="of the last update"
+    )
+    result_version: Version | None = Field(default=None, description="that the result is about")
+    reason: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,63}$")] | None = Field(
+        default=None, description="why it was refused or rolled back, as a code"
+    )
 
 
 class Evidence(Contract):
@@ -134,6 +155,7 @@ class Birth(Contract):
     started: AwareDatetime
     settings_revision: int = Field(default=0, ge=0, description="of the settings changed from afar")
     settings_trial: bool = Field(default=False, description="they are not confirmed yet")
+    slots: tuple[SlotStatus, ...] = ()
 
 
 class Health(Contract):
@@ -179,6 +201,7 @@ class Health(Contract):
     certificate_days: float | None = Field(
         default=None, description="until the certificate for the broker, or its authority, ends"
     )
+    slots: tuple[SlotStatus, ...] = ()
 
 
 class Event(Contract):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -160,6 +162,71 @@ def subscriber() -> Iterator[Callable[[int], Subscriber]]:
     yield make
     for one in made:
         one.close()
+
+
+class Postgres:
+    """A PostgreSQL cluster of its own, in a folder that goes with it."""
+
+    def __init__(self, programs: Path) -> None:
+        self.port = free_port()
+        self._programs = programs
+        self._folder = Path(tempfile.mkdtemp(prefix="scanwright-postgres-"))
+        self._count = 0
+        if os.getuid() == 0:  # PostgreSQL refuses to run as root
+            shutil.chown(self._folder, "postgres", "postgres")
+        data = ["-D", str(self._folder / "data")]
+        self._run(
+            "initdb", *data, "-A", "trust", "-U", "postgres", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"
+        )
+        self._data = data
+
+    def start(self) -> None:
+        options = f"-p {self.port} -k {self._folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        log = str(self._folder / "log")
+        self._run("pg_ctl", *self._data, "-o", options, "-l", log, "-w", "start")
+
+    def stop(self) -> None:
+        self._run("pg_ctl", *self._data, "-m", "immediate", "-w", "stop")
+
+    def database(self) -> str:
+        """The URL of a new database."""
+        import psycopg
+
+        self._count += 1
+        name = f"fleet{self._count}"
+        with psycopg.connect(f"postgresql://postgres@127.0.0.1:{self.port}/postgres", autocommit=True) as one:
+            one.execute(f"CREATE DATABASE {name}")  # type: ignore[call-overload]
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._programs / program), *arguments]
+        if os.getuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A running PostgreSQL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("needs PostgreSQL: apt-get install postgresql")
+    cluster = Postgres(programs[-1])
+    cluster.start()
+    yield cluster
+    cluster.close()
 
 
 @pytest.fixture

@@ -53,7 +53,8 @@ class Monitor:
 
     def command(self) -> list[str]:
         store = f"sqlite:///{self.store}"
-        return [sys.executable, "-m", "edge.cli", "monitor", "--broker", self._url, "--store", store]
+        said = ["monitor", "--broker", self._url, "--store", store, "--no-page"]
+        return [sys.executable, "-m", "edge.cli", *said]
 
     def start(self) -> None:
         said = self.said("receiving findings")

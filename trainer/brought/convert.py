@@ -1,4 +1,4 @@
-"""From a user's file to TensorFlow Lite: the converters, each in a process of its own."""
+"""From a user's file to TensorFlow Lite, and on to ONNX: the converters, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from edge.errors import BadInputError, ScanwrightError
 
-__all__ = ["is_model", "to_int8", "to_tflite"]
+__all__ = ["is_model", "to_int8", "to_onnx", "to_tflite"]
 
 KINDS = (".keras", ".h5", ".hdf5", ".onnx", ".tflite")
 LONGEST_S = 1800
+_OPSET = 17  # of ONNX; TensorRT 8.6 and newer read it
 
 
 def is_model(path: Path) -> bool:
@@ -81,6 +82,26 @@ def to_int8(model: bytes, calibration: NDArray[np.float32], origin: Path) -> byt
         return made.read_bytes()
 
 
+def to_onnx(model: bytes, origin: Path) -> bytes:
+    """An int8 file as ONNX, operator for operator, with its own quantization.
+
+    Args:
+        model: the TensorFlow Lite file.
+        origin: what it was read from, for messages.
+
+    Raises:
+        BadInputError: TensorFlow or tf2onnx is not installed.
+        ScanwrightError: an operator has no counterpart.
+    """
+    _need("tensorflow", origin, "trainer")
+    _need("tf2onnx", origin, "onnx")
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "int8.tflite", Path(folder) / "model.onnx"
+        source.write_bytes(model)
+        _run(["tf2onnx.convert", "--tflite", source, "--output", made, "--opset", _OPSET], origin, folder)
+        return made.read_bytes()
+
+
 def _need(module: str, source: Path, extra: str) -> None:
     if find_spec(module) is None:
         raise BadInputError(f"{source}: needs {module}, which comes with: pip install 'scanwright[{extra}]'")
@@ -89,7 +110,12 @@ def _need(module: str, source: Path, extra: str) -> None:
 def _run(arguments: Sequence[str | Path | int], source: Path, folder: str) -> None:
     # Without the trainer's own choice of Keras 2: which one, the file says.
     environment = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-    environment |= {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # tf2onnx walks over sets: with one seed the same model gives the same bytes.
+    environment |= {
+        "PYTHONHASHSEED": "0",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
     try:
         done = subprocess.run(
             [sys.executable, "-m", *map(str, arguments)],

@@ -37,6 +37,7 @@ TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 DAMAGE = (
     ArithmeticError,
     AttributeError,
+    EOFError,
     LookupError,
     NotImplementedError,
     TypeError,
@@ -86,8 +87,9 @@ def read_weights(path: Path) -> dict[str, NDArray[Any]]:
         tensors, data = _read_zip(content) if zipfile.is_zipfile(content) else _read_legacy(content)
         return {name: _array(tensor, data[tensor.storage.key]) for name, tensor in tensors.items()}
     except DAMAGE as error:
+        why = str(error) or "it ends too early"
         raise BadInputError(
-            f"{path}: not a file of PyTorch weights ({error}); save one by torch.save(model.state_dict(), …)"
+            f"{path}: not a file of PyTorch weights ({why}); save one by torch.save(model.state_dict(), …)"
         ) from error
 
 

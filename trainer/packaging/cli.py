@@ -73,9 +73,8 @@ def package(
         app = path.with_name(f"{open_bundle(path).manifest.name}-app")
         click.echo(f"run it:      serve {app} by https (docs/how-to/phone.md) and open it on the phone")
     else:
-        click.echo(
-            "run it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (the bundle"
-        )
+        click.echo(f"release it:  scanwright publish {path} --repo REPO --keys DIR")
+        click.echo("try it:      name it in 'bundles' of an agent's config with 'allow_unsigned: true' (it")
         click.echo("             is not signed), then: scanwright agent run --config FILE")
 
 

@@ -11,16 +11,19 @@ from edge.bundle.archive import bundle_file_name, open_bundle, write_bundle
 from edge.bundle.errors import BundleError
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import Interval, Manifest, Runtime
+from edge.bundle.target import Target
 from edge.bundle.target import target as find_target
 from edge.errors import BadInputError, ScanwrightError
 from edge.inference.predictor import Predictor, replay
 from edge.schema import parse, read
+from trainer.brought.convert import to_onnx
 from trainer.evaluation.layers import LayerError
 from trainer.evaluation.paired import Drop, Drops
 from trainer.packaging.card import model_card
 from trainer.packaging.gate import check_drops
 from trainer.packaging.operators import check_target, least_version, operators
 from trainer.packaging.phone import app_of, checksums, native_model
+from trainer.packaging.qdq import symmetric
 from trainer.packaging.sbom import bill_of_materials
 from trainer.packaging.vectors import golden
 
@@ -87,7 +90,7 @@ def package(
     if manifest.decision.ood:
         members["ood.npz"] = _member(run, "ood.npz").read_bytes()
     members["golden.npz"] = _golden(run, model, manifest).to_npz()
-    members |= native_model(target, manifest, model)
+    members |= _onnx(run, target, model) | native_model(target, manifest, model)
     members["MODEL_CARD.md"] = model_card(manifest, target, metrics.data.counts).encode()
     members |= checksums(target, members)
     members["sbom.cdx.json"] = bill_of_materials(manifest, members)
@@ -104,10 +107,25 @@ def _write(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> Path
     try:
         bundle = open_bundle(path)
         replay(Predictor(bundle), Golden.from_npz(bundle.member("golden.npz")))
+        if "model.onnx" in bundle.names and (why := Predictor(bundle, 1, "onnxruntime").not_accelerated):
+            raise ScanwrightError(f"{path}: model.onnx: {why}")
     except ScanwrightError:
         path.unlink()
         raise
     return path
+
+
+def _onnx(run: Path, target: Target, model: bytes) -> dict[str, bytes]:
+    """``model.onnx`` where the target has a use for it: the int8 model with TensorRT's quantization."""
+    if "model.onnx" not in target.extra_members:
+        return {}
+    source = run / "int8.tflite"
+    try:
+        return {"model.onnx": symmetric(to_onnx(model, source))}
+    except ScanwrightError as error:
+        if isinstance(error, BadInputError):
+            raise
+        raise ScanwrightError(f"{source}: no model.onnx for {target.name}: {error}") from error
 
 
 def _golden(run: Path, model: bytes, manifest: Manifest) -> Golden:

@@ -129,7 +129,7 @@ def test_small_corrections_of_the_time_service_are_not_steps(cart):
 def test_times_of_a_boot_are_corrected_once_its_clock_is_known_and_the_records_stay(cart):
     cart.synchronized, cart.wall = False, datetime(2026, 12, 1, tzinfo=timezone.utc)
     cart.passes(10, looks=10)
-    cart.recorder.tell(cart.recorder.event("info", "early", "before the clock was known"))
+    cart.recorder.tell("info", "early", "before the clock was known")
     cart.audit.add("start", {}).result()
     (early,) = (event.stamp for event in cart.events() if event.code == "early")
     assert early.corrected_at is None

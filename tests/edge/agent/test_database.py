@@ -88,11 +88,15 @@ def test_a_file_that_is_no_database_is_refused_by_name(tmp_path):
         Database(path)
 
 
-def test_a_database_of_a_newer_agent_is_refused(tmp_path):
+def test_a_database_of_a_newer_agent_is_refused_only_if_it_says_so(tmp_path):
     path = tmp_path / "agent.db"
     Database(path).close()
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    Database(path).close()  # an agent that is tried, and given up, must leave a file that the older one reads
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("UPDATE compatible SET oldest = 99")
     connection.close()
     with pytest.raises(ScanwrightError, match="newer agent"):
         Database(path)

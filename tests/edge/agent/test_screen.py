@@ -212,7 +212,14 @@ def test_a_new_finding_and_a_lost_broker_are_pushed(served: Served) -> None:
             if line.startswith("data: "):
                 return json.loads(line.removeprefix("data: "))
 
-    expected = {"sequence": 0, "connected": False, "waiting": 0, "trouble": None, "identifying": False}
+    expected = {
+        "sequence": 0,
+        "connected": False,
+        "waiting": 0,
+        "trouble": None,
+        "identifying": False,
+        "stick": None,
+    }
     assert state() == expected
     served.filled.put("negative", "normal")
     assert state() == (expected := expected | {"sequence": 1})

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
@@ -318,6 +318,13 @@ _shown = st.fixed_dictionaries(
     frames=st.integers(1, 3),
     shown=_shown,
 )
+@example(
+    bits=6,
+    signed=False,
+    seed=1,
+    frames=1,
+    shown={"rescale": ("1", "72"), "window": ("-589", "1675", "LINEAR_EXACT")},
+)
 def test_any_rules_together_are_pydicoms(
     bits: int, signed: bool, seed: int, frames: int, shown: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -340,10 +347,12 @@ def test_any_rules_together_are_pydicoms(
         values = apply_voi_lut(values, dataset)
     else:
         least, most = values.min(), values.max()
-    expected = _scaled(values, least, most) if most != least else np.zeros(values.shape, np.uint8)
-    expected = 255 - expected if shown.get("inverse") else expected
     found = np.stack([frame.pixels for frame in _decode(path)])
-    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    found = 255 - found if shown.get("inverse") else found
+    # A value half-way between two steps, known but for the last bits of a float, may become either.
+    share = (values.astype(float) - least) / (float(most) - least) * 255 if most != least else values * 0.0
+    distance = np.abs(found - np.clip(share, 0, 255).reshape(found.shape))
+    assert distance.max() <= 0.5 + 1e-9
 
 
 def test_planar_colour_is_interleaved(tmp_path: Path) -> None:

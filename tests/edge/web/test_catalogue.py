@@ -20,13 +20,14 @@ def test_there_is_one_for_every_language_that_a_config_may_ask_for() -> None:
     assert set(languages()) == set(get_args(AgentConfig.model_fields["language"].annotation))
 
 
+@pytest.mark.parametrize("part", [None, "fleet"])
 @pytest.mark.parametrize("language", languages())
-def test_it_has_every_key_and_every_placeholder(language: str) -> None:
-    texts = load_texts(language)
-    assert set(texts) == set(ENGLISH)
+def test_it_has_every_key_and_every_placeholder(language: str, part: str | None) -> None:
+    texts, english = load_texts(language, part), load_texts("en", part)
+    assert set(texts) == set(english)
     for key, text in texts.items():
         assert text.strip(), key
-        assert PLACEHOLDER.findall(text) == PLACEHOLDER.findall(ENGLISH[key]), key
+        assert sorted(PLACEHOLDER.findall(text)) == sorted(PLACEHOLDER.findall(english[key])), key
 
 
 @pytest.mark.parametrize("language", languages())

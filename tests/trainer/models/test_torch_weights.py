@@ -114,6 +114,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 3500), st.binary(min_size=1, max_size=6), st.booleans())
 @example("legacy", 200, b"r\xff\xff\xff\x7f", False)
+@example("zip", 1589, b"\x08", False)
 def test_any_change_is_read_or_refused(
     tmp_path: Path, name: str, place: int, change: bytes, cut: bool
 ) -> None:

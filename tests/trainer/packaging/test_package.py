@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from edge.bundle.target import target, target_names
 from edge.cli import main
 from edge.errors import BadInputError, ScanwrightError
 from edge.inference.predictor import Predictor, replay
+from trainer.brought.convert import to_onnx
 from trainer.packaging.cli import package as command
 from trainer.packaging.package import package
 
@@ -21,9 +23,17 @@ def interval(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.02, "high": value + 0.02, "level": 0.95}
 
 
+@pytest.fixture(scope="session")
+def converted(tiny_model) -> bytes:
+    """The tiny model as tf2onnx converts it, which takes seconds."""
+    return to_onnx(tiny_model, Path("tiny.tflite"))
+
+
 @pytest.fixture
-def run(tmp_path, tiny_model, tiny_manifest, tiny_members) -> Path:
+def run(tmp_path, tiny_model, tiny_manifest, tiny_members, monkeypatch, request) -> Path:
     """A RUN as training leaves it, with the tiny model."""
+    module = importlib.import_module("trainer.packaging.package")
+    monkeypatch.setattr(module, "to_onnx", lambda model, origin: request.getfixturevalue("converted"))
     folder = tmp_path / "run"
     folder.mkdir()
     figures = {
@@ -161,7 +171,7 @@ def test_the_card_says_what_a_person_should_know(run, tmp_path) -> None:
         "Mahalanobis distance above",
         "NVIDIA Jetson Orin Nano",
         "- none: no run on a board yet",
-        "Left out in this version: model.onnx",
+        "24 steps of 255",
         "modality (DICOM 0008,0060) | US |",
     ):
         assert text in card, text
@@ -224,3 +234,30 @@ def test_the_command_says_what_it_wrote_and_how_to_run_it(run, tmp_path) -> None
     path = tmp_path / "tiny-0.1.0-raspberry-pi-5.swb"
     assert f"{path}  {path.stat().st_size:,} bytes" in result.output
     assert "scanwright agent run --config" in result.output
+
+
+def test_a_jetsons_bundle_has_the_same_weights_for_its_gpu(run, tmp_path) -> None:
+    bundle = open_bundle(package(run, "jetson-orin-nano", tmp_path / "a"))
+    kept = Path(__file__).parents[2] / "data" / "tiny-qdq.onnx"
+    assert bundle.member("model.onnx") == kept.read_bytes(), "write it anew if the packaging changed"
+    predictor = Predictor(bundle, interpreter="onnxruntime")
+    assert predictor.not_accelerated is None
+    assert [spec.name for spec in predictor.manifest.outputs] == ["logits", "cam", "embedding"]
+
+
+def test_a_gpu_model_that_answers_otherwise_is_not_packaged(run, tmp_path, monkeypatch) -> None:
+    module = importlib.import_module("trainer.packaging.package")
+    kept = (Path(__file__).parents[2] / "data" / "tiny-qdq.onnx").read_bytes()
+    monkeypatch.setattr(module, "to_onnx", lambda model, origin: b"")
+    monkeypatch.setattr(module, "symmetric", lambda model: kept.replace(b"\x7f" * 25, b"\x81" * 25))
+    with pytest.raises(ScanwrightError, match=r"model\.onnx: onnxruntime .* differs from the int8 model"):
+        package(run, "jetson-orin-nano", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_missing_converter_is_named_with_its_extra(tiny_model, monkeypatch) -> None:
+    import trainer.brought.convert as module
+
+    monkeypatch.setattr(module, "find_spec", lambda name: None if name == "tf2onnx" else True)
+    with pytest.raises(BadInputError, match=r"run: needs tf2onnx, .*scanwright\[onnx\]"):
+        to_onnx(tiny_model, Path("run"))

@@ -1,0 +1,124 @@
+"""The packages on a real Debian system with no network: in, up, watched, out, in again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+import yaml
+from debian_root import Machine, root
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+AGENT = "/opt/scanwright/bin/scanwright agent"
+CONFIG = "--config /etc/scanwright/agent.yaml"
+SITE = {
+    "site": "clinic",
+    "broker": {"host": "192.0.2.1", "tls": True},
+    "carts": [
+        {
+            "device": "cart-1",
+            "target": "generic-amd64",
+            "dicom": {"callers": ["XRAY"]},
+            "sources": [{"kind": "folder", "path": "/var/lib/scanwright/inbox"}],
+        }
+    ],
+}
+
+
+def scanwright(folder: Path, *arguments: str) -> str:
+    command = [sys.executable, "-m", "edge.cli", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Any) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "SITE.yaml").write_text(yaml.safe_dump(SITE))
+    tiny_bundle(folder / "tiny.swb", target="generic-amd64")
+    scanwright(folder, "keys", "init", "SITE.yaml", "--out", "keys")
+    given = ("--site", "SITE.yaml", "--keys", "keys", "--bundle", "tiny.swb", "--allow-unsigned")
+    scanwright(folder, "flash", *given, "--deb", "packages")
+    again = folder / "again"
+    scanwright(folder, "flash", *given, "--deb", "again")
+    for path in (folder / "packages").iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), "same inputs, same bytes"
+    return folder / "packages"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(root("bookworm"), tmp_path / "nspawn.log")
+    yield made
+    made.end()
+
+
+def findings(machine: Machine) -> list[dict[str, Any]]:
+    said = machine.until(f"setpriv --reuid scanwright --clear-groups {AGENT} status --json {CONFIG}")
+    return list(json.loads(said)["findings"])
+
+
+def feed(machine: Machine, picture: Any, number: int, folder: Path) -> None:
+    path = folder / f"{number}.png"
+    cv2.imwrite(str(path), picture("lesion", number))
+    machine.run("install -d -o scanwright /var/lib/scanwright/inbox")
+    machine.put(path, f"/var/lib/scanwright/inbox/{number}.png")
+
+
+def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_its_state(
+    packages, machine, picture, tmp_path
+):
+    size = sum(path.stat().st_size for path in packages.iterdir())
+    assert size < 120e6
+    assert next(packages.glob("scanwright-cart*")).stat().st_mode & 0o77 == 0, "it holds a private key"
+    for path in packages.iterdir():
+        machine.put(path, f"/run/{path.name}")
+    install = "dpkg --install /run/*.deb"
+    machine.run(install)
+    machine.until("systemctl is-active scanwright-agent")
+    assert machine.run("systemctl is-active scanwright-firewall systemd-networkd").split() == ["active"] * 2
+    assert "tcp dport { 8080, 11112 } accept" in machine.run("nft list table inet scanwright")
+    assert machine.run("stat -c '%U:%G %a' /etc/scanwright/key.pem").strip() == "root:scanwright 640"
+
+    # It finds, and keeps what it found while nobody can be told.
+    feed(machine, picture, 1, tmp_path)
+    machine.until(f"{AGENT} status --json {CONFIG} | grep -q '\"positive\"' && echo found", 60)
+
+    # Killed, it comes back; hanging, the watchdog brings it back.
+    pid = machine.run("systemctl show -P MainPID scanwright-agent").strip()
+    machine.run(f"kill -KILL {pid}")
+    changed = 'p=$(systemctl show -P MainPID scanwright-agent); [ "$p" != 0 ] && [ "$p" != {} ] && echo $p'
+    pid = machine.until(changed.format(pid)).strip()
+    machine.run(
+        "mkdir -p /run/systemd/system/scanwright-agent.service.d && printf '[Service]\\nWatchdogSec=3\\n'"
+        " >/run/systemd/system/scanwright-agent.service.d/test.conf && systemctl daemon-reload"
+        " && systemctl restart scanwright-agent"
+    )
+    pid = machine.until("systemctl show -P MainPID scanwright-agent").strip()
+    machine.run(f"kill -STOP {pid}")
+    machine.until(changed.format(pid))
+    assert "Watchdog timeout" in machine.run("journalctl -u scanwright-agent --no-pager")
+    before = findings(machine)
+    assert len(before) == 1
+
+    # Upgrading over itself, removing and installing again keep what was found.
+    machine.run(install)
+    machine.until("systemctl is-active scanwright-agent")
+    machine.run("dpkg --purge scanwright-cart scanwright")
+    gone = "/opt/scanwright /etc/scanwright /usr/lib/scanwright /usr/share/scanwright"
+    assert machine.run(f"ls -d {gone} 2>/dev/null || true") == ""
+    assert machine.run("systemctl list-unit-files 'scanwright*' --no-legend || true").strip() == ""
+    machine.run("test -s /var/lib/scanwright/agent.db")
+    machine.run(install)
+    machine.until("systemctl is-active scanwright-agent")
+    assert findings(machine) == before
