@@ -360,3 +360,19 @@ def test_a_port_that_is_taken_is_said(database, server):
     port = int(server.url.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(ScanwrightError, match=f"--port {port}"):
         PageServer(database, "127.0.0.1", port)
+
+
+def test_over_https_the_session_is_for_https_alone(database, tmp_path):
+    paths = own_certificate(tmp_path)
+    with_account = [{"name": "vera", "role": "viewer", "password": HASHED, "created": 0.0}]
+    database.write(lambda c: c.execute(database.insert("account"), with_account) and None).result()
+    server = PageServer(database, "127.0.0.1", 0, *paths)
+    server.start()
+    try:
+        client = PageClient(server.url, trust=str(paths[0]))
+        answer = client.login("vera")
+        assert answer.status == 303 and "Secure" in answer.headers["set-cookie"]
+        page = client.get("/")
+        assert page.status == 200 and "max-age" in page.headers["strict-transport-security"]
+    finally:
+        server.stop()
