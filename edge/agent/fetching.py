@@ -10,7 +10,7 @@ from functools import partial
 
 from edge.agent.clock import Clock
 from edge.agent.config import AgentConfig, SlotConfig, UpdateConfig
-from edge.agent.model import SLOTS
+from edge.agent.state import SLOTS
 from edge.errors import BadInputError, ScanwrightError
 from edge.mqtt.meter import Meter
 from edge.update.launch import State, version_of

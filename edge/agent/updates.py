@@ -22,9 +22,10 @@ from edge.agent.clock import Clock
 from edge.agent.commands import Handler, Scalar
 from edge.agent.config import AGENT_SLOT, AgentConfig, UpdateConfig
 from edge.agent.fetching import TRANSIENT, Fetcher, metered, open_slots
-from edge.agent.model import SLOTS, Model, check_policy, load_version
+from edge.agent.model import Model, check_policy, load_version
 from edge.agent.proof import Proof, Recent, Window, gives_result, shadow, try_agent
 from edge.agent.recorder import Recorder
+from edge.agent.state import SLOTS
 from edge.agent.update_events import UpdateEvents
 from edge.bundle.errors import GoldenError
 from edge.errors import BadInputError, ScanwrightError
