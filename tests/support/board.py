@@ -99,15 +99,24 @@ def kernel() -> tuple[Path, Path]:
     return image, initrd
 
 
+def system_tree(fresh: bool = False) -> Path:
+    """The folder of a minimal Debian for arm64."""
+    source = _debian("root", "--variant=minbase", f"--include={_SYSTEM}")
+    tree = CACHE / "root"
+    if fresh or not tree.is_dir():
+        shutil.rmtree(tree, ignore_errors=True)
+        subprocess.run(
+            ["tar", "-xpf", source, "-C", _made(tree), "--exclude=./dev/*"], check=True, timeout=300
+        )
+    return tree
+
+
 def vendor_image(cloud_init: bool) -> Path:
     """A card image as vendors make them: Debian for arm64, with cloud-init or without."""
     path = CACHE / f"vendor-{'cloud-init' if cloud_init else 'firstrun'}.img"
     if path.exists():
         return path
-    source = _debian("root", "--variant=minbase", f"--include={_SYSTEM}")
-    tree = CACHE / "root"
-    shutil.rmtree(tree, ignore_errors=True)
-    subprocess.run(["tar", "-xpf", source, "-C", _made(tree), "--exclude=./dev/*"], check=True, timeout=300)
+    tree = system_tree(fresh=True)
     (tree / "boot/firmware").mkdir(parents=True, exist_ok=True)
     (tree / "etc/fstab").write_text(
         "PARTUUID=1234abcd-01 /boot/firmware vfat defaults 0 2\n"
@@ -141,6 +150,7 @@ class Board:
         self._process: subprocess.Popen[bytes] | None = None
 
     def power_on(self) -> None:
+        """Start. What it has written stands, as in a card, when the process is killed (cache=unsafe)."""
         image, initrd = kernel()
         words = subprocess.run(
             ["mtype", "-i", f"{self.card}@@{4 * MIB}", "::cmdline.txt"],
@@ -156,7 +166,7 @@ class Board:
                     "qemu-system-aarch64", "-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024",
                     "-accel", "tcg,thread=multi", "-nographic", "-no-reboot", "-serial", "mon:stdio",
                     "-kernel", str(image), "-initrd", str(initrd), "-append", words,
-                    "-drive", f"if=none,id=card,format=raw,file={self.card}",
+                    "-drive", f"if=none,id=card,format=raw,cache=unsafe,file={self.card}",
                     "-device", "virtio-blk-pci,drive=card",
                     "-netdev", modality, "-device", "virtio-net-pci,netdev=m,romfile=",
                     "-netdev", "user,id=u", "-device", "virtio-net-pci,netdev=u,romfile=",
