@@ -427,7 +427,8 @@ def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: fl
             next_page = time.monotonic() + 2
         time.sleep(min(0.01, gap))
     fleet.settle()
-    time.sleep(3)
+    last = until(lambda: store.seq(probes[-1][1]), 60, "the last finding")
+    until(lambda: seen[-1][1] >= last, 60, "the page")
     elapsed = time.monotonic() - start
     used = monitor.processor_s() - used
     stop.set()
@@ -572,6 +573,7 @@ def main(
         }
         _say("capacity")
         found["capacity"] = capacity(fleet, monitor, store, carts, messages)
+        _say(json.dumps(found["capacity"]))
         if page:
             _say("steady")
             found["steady"] = steady(fleet, monitor, store, carts, seconds)
