@@ -59,6 +59,7 @@ def opened(store_url: str, *, receives: bool = False) -> Iterator[Database]:
 @click.option("--tls-cert", type=_file, help="Certificate chain of the page; needed beyond this machine.")
 @click.option("--tls-key", type=_file, help="Key of --tls-cert.")
 @click.option("--phone-app", type=_file, help="A NAME-app folder, to be served under /phone/.")
+@click.option("--metrics-token", type=_file, help="File with what Prometheus must bear for /metrics.")
 @click.option("--page/--no-page", default=True, help="Serve the page, or only receive.")
 @click.option("--workers-group", help="Share the broker's messages with all monitors of this group.")
 @click.option("--keep-days", type=click.FloatRange(1), default=730.0, show_default=True, help="Of findings.")
@@ -73,6 +74,7 @@ def monitor(
     tls_cert: Path | None,
     tls_key: Path | None,
     phone_app: Path | None,
+    metrics_token: Path | None,
     page: bool,
     workers_group: str | None,
     keep_days: float,
@@ -109,7 +111,7 @@ def monitor(
         if page:
             from edge.monitor.server import PageServer
 
-            server = PageServer(database, host, port, tls_cert, tls_key, phone_app)
+            server = PageServer(database, host, port, tls_cert, tls_key, phone_app, metrics_token)
             beside.append(server)
             click.echo(f"page: {server.url}", err=True)
         for one in beside:
@@ -121,6 +123,35 @@ def monitor(
                 one.stop()
     stored, repeated, refused = receiver.stored, receiver.repeated, receiver.refused
     click.echo(f"{stored} findings stored, {repeated} came again, {refused} messages refused")
+
+
+@monitor.command()
+@broker_options
+@click.option("--carts", "n", type=click.IntRange(1, 1000), default=40, show_default=True)
+@click.option(
+    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between findings."
+)
+@click.option("--seconds", type=click.FloatRange(0), help="End after so long; else when it is stopped.")
+def simulate(url: str, n: int, every: float, seconds: float | None, **options: Any) -> None:
+    """Let carts that do not exist speak to a broker, to try the page out.
+
+    \b
+    Example:
+      scanwright monitor simulate --broker mqtt://127.0.0.1:1883 --carts 40
+
+    Only for a broker of your own: what they say looks like what real carts say. Their models are called
+    'chest', their images were never taken.
+    """
+    from edge.monitor.pretending import pretend
+
+    broker = given_broker(url, **options)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    if seconds is not None:
+        threading.Timer(seconds, stop.set).start()
+    sent = pretend(broker, n, every, stop)
+    click.echo(f"{n} simulated carts said {sent} things")
 
 
 @monitor.group()

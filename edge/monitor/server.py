@@ -25,6 +25,7 @@ import edge.web
 from edge.errors import BadInputError, ScanwrightError
 from edge.monitor.access import SecurityHeaders, Tries, Visit, guarded
 from edge.monitor.pages import audit, cart, drift, findings, fleet, login, review, rollouts
+from edge.monitor.pages.metrics import metrics_of
 from edge.monitor.store.database import Database
 from edge.monitor.view import FleetView
 
@@ -41,9 +42,11 @@ def create_app(
     view: FleetView,
     phone_app: Path | None = None,
     closing: threading.Event | None = None,
+    metrics_token: Path | None = None,
 ) -> Starlette:
     """The application. ``phone_app``: a folder that is served under ``/phone/``, to anybody: it holds the
-    model, and no findings. ``closing`` ends the event streams when set."""
+    model, and no findings. ``closing`` ends the event streams when set. ``metrics_token``: a file with what
+    ``/metrics`` asks for."""
     routes: list[BaseRoute] = [
         Route("/login", login.login, methods=["GET", "POST"]),
         Route("/logout", guarded("viewer", login.logout), methods=["POST"]),
@@ -71,6 +74,8 @@ def create_app(
         Route("/healthz", _healthy),
         Mount("/static", StaticFiles(directory=Path(edge.web.__file__).parent / "static")),
     ]
+    if metrics_token is not None:
+        routes.append(Route("/metrics", metrics_of(metrics_token)))
     if phone_app is not None:
         routes.append(Route("/phone", lambda _: RedirectResponse("/phone/")))
         routes.append(Mount("/phone", _PhoneFiles(directory=phone_app, html=True)))
@@ -136,6 +141,7 @@ class PageServer:
         certificate: Path | None = None,
         key: Path | None = None,
         phone_app: Path | None = None,
+        metrics_token: Path | None = None,
     ) -> None:
         """Take the port (0: a free one). Beyond this machine only by HTTPS.
 
@@ -167,7 +173,7 @@ class PageServer:
         self._closing = threading.Event()
         self._server = uvicorn.Server(
             uvicorn.Config(
-                create_app(database, self.view, phone_app, self._closing),
+                create_app(database, self.view, phone_app, self._closing, metrics_token),
                 log_config=None,
                 access_log=False,
                 lifespan="off",

@@ -29,7 +29,12 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(
-    params=["scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service"]
+    params=[
+        "scanwright-agent.service",
+        "scanwright-clock.service",
+        "scanwright-firewall.service",
+        "scanwright-power.service",
+    ]
 )
 def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A unit with a program that is on this machine, too."""
@@ -39,6 +44,7 @@ def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         .read_text()
         .replace(PROGRAM, "/bin/true")
         .replace("/usr/sbin/nft", "/bin/true")
+        .replace("/usr/lib/scanwright/power-guard", "/bin/true")
     )
     return path
 
