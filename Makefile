@@ -9,11 +9,12 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --gen
 	--constraint requirements/constraints.in --custom-compile-command "make lock"
 
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-bundle test lint types format lock docs phone clean
+.PHONY: help demo demo-bundle test boot-test lint types format lock docs phone clean
 
 help:
 	@echo "make demo         learn, package, run and show findings on generated images"
 	@echo "make test         lint, types and all tests; says what it skips and why"
+	@echo "make boot-test    flash a card, boot it in an emulated board, cut its power, update it"
 	@echo "make lint types   the checks alone;  make format  applies the formatter"
 	@echo "make docs         write the generated reference again"
 	@echo "make demo-bundle  train the small bundle that ships with the package again"
@@ -29,6 +30,11 @@ demo-bundle: $(VENV)/.project
 
 test: lint types $(VENV)-tflite-runtime/.requirements
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# Needs root, qemu-system-arm, qemu-user-static, binfmt-support, mmdebstrap, mtools, mosquitto and dcmtk;
+# the first time it makes an arm64 system, which takes minutes and is kept in ~/.cache/scanwright.
+boot-test: $(VENV)/.project
+	$(BIN)/python -m pytest -m boot -s tests/integration/test_boot.py
 
 lint: $(VENV)/.project
 	$(BIN)/ruff check .

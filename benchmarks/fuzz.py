@@ -13,11 +13,13 @@ With ``--coverage`` Atheris (pip install atheris) looks for inputs of one kind t
 
 from __future__ import annotations
 
+import atexit
 import json
 import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -297,7 +299,10 @@ def coverage(kind: str, inputs: int) -> None:
     with atheris.instrument_imports(include=["edge"]):
         import edge.agent.commands
         import edge.imaging.decode  # noqa: F401
+    # libFuzzer's clock goes on ticking while Python ends, and would end it as if an input had hung.
+    atexit.register(signal.signal, signal.SIGALRM, signal.SIG_IGN)
     folder = Path(tempfile.mkdtemp(dir="/dev/shm"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     corpus = folder / "corpus"
     corpus.mkdir()
     for number, data in enumerate(seeds(kind)):

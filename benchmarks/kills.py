@@ -3,21 +3,25 @@
     python benchmarks/kills.py [--kills 1000] [--broker-kills 50] [--receiver-kills 50] [--json FILE]
 
 All are the real programs and all kills are SIGKILL. The broker keeps nothing on the disk; the agent waits for
-the receipts of ``scanwright monitor``. A life lasts up to three times as long as this machine took, before,
-from an agent's start to its first finding, and up to four frames come in it: so kills fall on starts and on
-work alike, also on a busy machine (``life_s``, and ``starved``: lives in which no finding was made).
+the receipts of ``scanwright monitor``. Half of the lives end within a second, which is in the agent's start;
+the others once it has made a few findings more, at a moment that is random to its work. So also a busy
+machine, on which a start takes longer than any fixed time, is killed at work: ``starved`` counts the lives
+that made no finding at all.
 Each frame is like no other, so it must give one finding:
 ``distinct_ids`` counts those that the monitor has stored, ``lost`` the frames without one (0), ``waiting``
 what the agent still holds at the end (0), and ``duplicates`` how often a subscriber heard an id again.
-Ends with exit code 1 if a frame was lost or gave two ids.
+Ends with exit code 1 if a frame was lost or gave two ids. Ctrl-C or SIGTERM ends the killing: what was done
+by then is reported.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import signal
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -27,9 +31,9 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from parts import Cart, Part, broker, receiver, rows, until
 
-LIVES = 3.0  # most that an agent lives, in times from its start to its first finding
-FRAMES = 4  # most that come in a life
-FIRST_S = 120.0
+START_S = 1.0  # half of the lives end within it
+FRAMES = 4  # most that come in a life, and that the other half makes
+AT_WORK_S, MOMENT_S = 120.0, 0.2
 STILL_S = 120.0  # after the last kill: without any progress for so long, what is missing is lost
 
 
@@ -56,30 +60,34 @@ def run(folder: Path, kills: int, broker_kills: int, receiver_kills: int, seed: 
     started = time.monotonic()
     victims: list[Part] = [cart] * kills + [bus] * broker_kills + [monitor] * receiver_kills
     chance.shuffle(victims)
+    done: Counter[Part] = Counter()
+    enough = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: enough.set())
+    cart.start()
     try:
 
         def made() -> int:
             return len(rows(cart.database, "SELECT 1 FROM finding"))
 
-        cart.feed()
-        began = time.monotonic()
-        cart.start()
-        if not until(lambda: made() == 1, FIRST_S, cart, bus, monitor):
-            raise RuntimeError("the agent found nothing")
-        life_s, starved, before = LIVES * (time.monotonic() - began), 0, 1
+        starved, before = 0, 0
         for victim in victims:
-            life = chance.uniform(0, life_s)
-            moments = sorted(chance.uniform(0, life) for _ in range(chance.randint(0, FRAMES)))
-            began = time.monotonic()
-            for moment in (*moments, life):
-                time.sleep(max(0.0, began + moment - time.monotonic()))
-                if moment is not life:
-                    cart.feed()
+            if enough.is_set():
+                break
+            for _ in range(chance.randint(0, FRAMES)):
+                cart.feed()
+            if chance.random() < 0.5:
+                time.sleep(chance.uniform(0, START_S))
+            else:
+                wanted = min(before + chance.randint(1, FRAMES), cart.fed)
+                until(lambda wanted=wanted: made() >= wanted, AT_WORK_S, cart, bus, monitor)
+                time.sleep(chance.uniform(0, MOMENT_S))
             for part in (cart, bus, monitor):
                 part.alive()
             victim.kill()
-            victim.start()
+            done[victim] += 1
             starved, before = starved + (made() == before), made()
+            victim.start()
 
         def told() -> list[tuple[object, ...]]:
             return rows(store, "SELECT id, json_extract(payload, '$.study') FROM finding")
@@ -96,10 +104,9 @@ def run(folder: Path, kills: int, broker_kills: int, receiver_kills: int, seed: 
             until(settled, STILL_S, cart, bus, monitor)
         found = told()
         result = {
-            "kills": kills,
-            "broker_kills": broker_kills,
-            "receiver_kills": receiver_kills,
-            "life_s": round(life_s, 1),
+            "kills": done[cart],
+            "broker_kills": done[bus],
+            "receiver_kills": done[monitor],
             "starved": starved,
             "frames": cart.fed,
             "distinct_ids": len({id_ for id_, _ in found}),

@@ -52,7 +52,7 @@ def durable(port: int, findings: int) -> float:
             written.append(outbox.put("finding", f"{number:032x}", TOPICS.finding, payload(number)))
             if number >= AHEAD:
                 written[number - AHEAD].result()
-        _until(lambda: outbox.counts()["finding"] == 0 and written[-1].done())
+        _until(lambda: outbox.oldest_s() is None and written[-1].done())
         elapsed = time.perf_counter() - start
         connection.stop(5)
     return findings / elapsed
@@ -67,7 +67,7 @@ def backlog(port: int, findings: int) -> float:
         connection.start()
         _until(lambda: connection.online)
         start = time.perf_counter()
-        _until(lambda: outbox.counts()["finding"] == 0)
+        _until(lambda: outbox.oldest_s() is None)
         elapsed = time.perf_counter() - start
         connection.stop(5)
     return findings / elapsed
@@ -172,6 +172,7 @@ def main(findings: int, path: Path | None) -> None:
     }
     result = {"findings": findings, "payload_bytes": PAYLOAD_BYTES, "window": WINDOW, **rates}
     result["ratio"] = round(rates["durable"] / rates["memory"], 3)
+    result["drain_ratio"] = round(rates["backlog"] / rates["memory"], 3)
     text = json.dumps(result)
     print(text)
     if path:

@@ -11,7 +11,7 @@ from edge.agent.config import AeTitle, MeteredBytes, PacsConfig, Port, Source, T
 from edge.errors import BadInputError
 from edge.schema import Contract, Name
 
-__all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Wifi"]
+__all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Updates", "Wifi"]
 
 Interface = Annotated[str, Field(pattern=r"^[a-z][a-z0-9*]{0,14}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -90,6 +90,19 @@ class Policy(ThresholdPolicy):
     keep_days: float = Field(default=30, gt=0)
 
 
+class Updates(Contract):
+    """How carts made with a release repository are kept current."""
+
+    repositories: tuple[str, ...] = Field(
+        default=(),
+        description="where they look for newer releases before the copy they carry: http(s) URLs, or folders"
+        " that a stick is mounted on",
+    )
+    automatic: bool = Field(default=False, description="take them without a command, within the window")
+    window: str | None = Field(default=None, description="as 22:00-05:00, in the cart's local time")
+    health_s: float = Field(default=600, gt=0, description="how long a new one is watched before it stays")
+
+
 class Cart(Contract):
     """One cart."""
 
@@ -117,11 +130,7 @@ class Site(Contract):
     pacs: PacsConfig | None = Field(
         default=None, description="the archive that all carts forward originals to; no TLS here"
     )
-    repositories: tuple[str, ...] = Field(
-        default=(),
-        description="where carts look for newer releases before the copy they carry: http(s) URLs, or folders"
-        " that a stick is mounted on",
-    )
+    updates: Updates = Updates()
     policy: Policy | None = None
     carts: Annotated[tuple[Cart, ...], Field(min_length=1)]
 

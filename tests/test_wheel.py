@@ -48,6 +48,11 @@ def test_the_screen_and_the_demo_need_no_checkout(wheel):
         assert kinds <= inside, f"{folder} has only {sorted(inside)}"
 
 
+def test_a_plain_install_can_fetch_what_a_cart_needs(wheel):
+    lock = (ROOT / "requirements/edge.txt").read_bytes()
+    assert wheel.read("trainer/flashing/requirements.txt") == lock
+
+
 def test_everything_of_the_packages_is_inside(wheel):
     tracked = subprocess.run(
         ["git", "ls-files", "edge", "trainer", "firmware_configs"], cwd=ROOT, capture_output=True, text=True

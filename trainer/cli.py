@@ -14,7 +14,6 @@ from rich.table import Table
 
 from edge import __version__
 from edge.errors import ScanwrightError
-from edge.imaging.fingerprint import encode_hashes
 from trainer.budget import Budget, Found, parse_budget
 from trainer.recipe import load_recipe, recipe_names
 
@@ -149,7 +148,7 @@ def _identity(prepared: Prepared, seed: int, limits: Budget | None) -> dict[str,
         "seed": seed,
         "recipe": prepared.recipe.model_dump(mode="json"),
         "budget": limits and limits.model_dump(mode="json"),
-        "data": {part.name: encode_hashes(part.loaded.hashes).hashes for part in prepared.parts},
+        "data": {part.name: part.digest for part in prepared.parts},
     }
 
 
@@ -163,8 +162,9 @@ def _show_folds(summary: dict[str, Any]) -> None:
         table.add_column(head)
     for variant, figures in summary["variants"].items():
         for figure, of in figures.items():
-            each = " ".join(f"{value:.3f}" for value in of["values"])
-            table.add_row(variant, figure, f"{of['mean']:.4f} ± {of['sd']:.4f}", each)
+            each = " ".join("-" if value is None else f"{value:.3f}" for value in of["values"])
+            spread = "" if of["sd"] is None else f" ± {of['sd']:.4f}"
+            table.add_row(variant, figure, f"{of['mean']:.4f}{spread}", each)
     Console().print(table)
 
 

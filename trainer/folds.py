@@ -65,17 +65,23 @@ def divide_folds(prepared: Prepared, dataset: Dataset, count: int, seed: int) ->
 
 
 def summarize_folds(results: list[dict[str, VariantMetrics]]) -> dict[str, Any]:
-    """For each variant and figure: the values of the folds, their mean and standard deviation (n - 1)."""
+    """For each variant and figure: the values of the folds, their mean and standard deviation (n - 1).
+
+    A fold in which a figure is undefined, as AUROC is where a class is missing, keeps its place with None;
+    mean and standard deviation are of the others, ``judged`` says how many they are.
+    """
     summary: dict[str, Any] = {"schema_version": 1, "folds": len(results), "variants": {}}
-    for variant in results[0]:
+    for variant in dict.fromkeys(name for metrics in results for name in metrics):
         figures = summary["variants"][variant] = {}
         for figure in FIGURES:
-            estimates = [getattr(metrics[variant], figure) for metrics in results]
-            if all(estimate is not None for estimate in estimates):
-                values = [estimate.value for estimate in estimates]
+            estimates = [getattr(metrics.get(variant), figure, None) for metrics in results]
+            values = [None if estimate is None else estimate.value for estimate in estimates]
+            judged = [value for value in values if value is not None]
+            if judged:
                 figures[figure] = {
                     "values": values,
-                    "mean": float(np.mean(values)),
-                    "sd": float(np.std(values, ddof=1)),
+                    "judged": len(judged),
+                    "mean": float(np.mean(judged)),
+                    "sd": float(np.std(judged, ddof=1)) if len(judged) > 1 else None,
                 }
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -80,6 +81,15 @@ class Part:
     def masks(self) -> NDArray[np.uint8] | None:
         """Class indices ``[n, H, W]`` of a segmentation."""
         return self.loaded.masks
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the images in their order, their labels and their masks."""
+        found = hashlib.sha256(b"".join(self.loaded.hashes))
+        found.update(self.targets.tobytes())
+        if self.masks is not None:
+            found.update(self.masks.tobytes())
+        return found.hexdigest()
 
     def take(self, places: Sequence[int]) -> Part:
         """The images at these places, in this order."""

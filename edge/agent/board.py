@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Throttling", "hottest_celsius", "throttling", "wear_percent"]
+__all__ = ["Throttling", "hottest_celsius", "on_battery", "throttling", "wear_percent"]
 
 Throttling = Literal["under_voltage", "frequency_capped", "throttled", "soft_temperature_limit"]
 
@@ -30,6 +30,18 @@ def throttling(sys: Path = _SYS) -> tuple[Throttling, ...]:
         if _integer(alarm):
             found.add("under_voltage")
     return tuple(name for name in _BITS if name in found)
+
+
+def on_battery(sys: Path = _SYS) -> float | None:
+    """What the emptiest battery that is being used up has left, in percent; None on mains or without one."""
+    left = []
+    for battery in sys.glob("class/power_supply/*"):
+        try:
+            if (battery / "status").read_text("ascii").strip() == "Discharging":
+                left.append(_integer(battery / "capacity"))
+        except OSError:
+            continue
+    return min((float(percent) for percent in left if percent is not None), default=None)
 
 
 def wear_percent(sys: Path = _SYS) -> float | None:

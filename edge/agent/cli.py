@@ -17,10 +17,18 @@ from typing import Any
 import click
 
 from edge.agent import logs
-from edge.agent.config import AgentConfig, CaptureSource, DicomSource, load_config
+from edge.agent.config import (
+    AGENT_SLOT,
+    AgentConfig,
+    CaptureSource,
+    DicomSource,
+    SlotConfig,
+    load_config,
+)
 from edge.agent.order_cli import command
-from edge.agent.state import CASE_KEY, DATABASE, running_agent
+from edge.agent.state import CASE_KEY, DATABASE, SLOTS, running_agent
 from edge.errors import BadInputError, ScanwrightError
+from edge.update.launch import read_state, version_of
 
 __all__ = ["agent"]
 
@@ -92,6 +100,11 @@ def check(path: Path) -> None:
         if model.not_accelerated:
             click.echo(f"note  {ref.name} runs as int8 on the CPU: {model.not_accelerated}")
     broker_of(config.mqtt).client(Topics(config.site, config.device))
+    if config.courier:
+        from edge.agent.courier import read_keys
+
+        _, headquarters = read_keys(config, config.courier)
+        click.echo(f"ok    courier: sticks at {config.courier.mount}, sealed to {headquarters}")
     _say(*_broker_answers(config))
     for source in config.sources:
         if isinstance(source, CaptureSource):
@@ -317,9 +330,19 @@ def _print_status(config: AgentConfig, found: dict[str, Any]) -> None:
     waiting = ", ".join(f"{count} {kind}s" for kind, count in found["waiting"].items()) or "nothing"
     oldest = found["oldest_s"]
     click.echo(f"waiting: {waiting}" + (f"; the oldest for {oldest:.0f} s" if oldest is not None else ""))
+    for name, slot in found["slots"].items():
+        used = slot["current"] or ("the installed agent" if name == AGENT_SLOT else "nothing yet")
+        trial = f", {slot['trial']} on trial" if slot["trial"] else ""
+        click.echo(f"slot {name}: {used}{trial}{_outcome(slot['result'])}")
     for finding in found["findings"]:
         what = finding["label"] or ", ".join(finding["reasons"])
         click.echo(f"{finding['at']}  {finding['case_code']}  {finding['decision']}  {what}")
+
+
+def _outcome(result: dict[str, Any] | None) -> str:
+    if result is None or result["what"] == "committed":
+        return ""
+    return f"; {result['version']} was {result['what'].replace('_', ' ')} ({result['reason']})"
 
 
 def _status(config: AgentConfig) -> dict[str, Any]:
@@ -327,6 +350,7 @@ def _status(config: AgentConfig) -> dict[str, Any]:
         "pid": running_agent(config.state),
         "waiting": {},
         "oldest_s": None,
+        "slots": _slots(config),
         "findings": [],
     }
     path = config.state / DATABASE
@@ -346,6 +370,23 @@ def _status(config: AgentConfig) -> dict[str, Any]:
                 {"at": finding["stamp"]["at"], "delivered": stored.delivered}
                 | {key: finding[key] for key in keys}
             )
+    return found
+
+
+def _slots(config: AgentConfig) -> dict[str, Any]:
+    """What updates have put into the slots: versions (current, previous, on trial), and the last result."""
+    names = [bundle.slot for bundle in config.bundles if isinstance(bundle, SlotConfig)]
+    if config.update and config.update.agent:
+        names.append(AGENT_SLOT)
+    found: dict[str, Any] = {}
+    for name in names:
+        try:
+            state = read_state(config.state / SLOTS / name)
+        except (OSError, ValueError) as error:
+            raise ScanwrightError(f"slot '{name}': its state cannot be read; start the agent") from error
+        versions = {"current": state.current, "previous": state.previous, "trial": state.trial}
+        named = {key: value and version_of(value) for key, value in versions.items()}
+        found[name] = named | {"result": state.result and asdict(state.result)}
     return found
 
 

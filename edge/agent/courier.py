@@ -7,6 +7,7 @@ import errno
 import hashlib
 import logging
 import shutil
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -46,7 +47,7 @@ from edge.update.courier import (
 from edge.update.parcel import Signer, check_recipient
 from edge.update.release import Device, RefusedError, choose, number
 
-__all__ = ["COURIER", "Courier", "courier_of"]
+__all__ = ["COURIER", "Courier", "courier_of", "read_keys"]
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ _ORDERS = "orders.json"
 _BROKEN: dict[int, Problem] = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "read_only"}
 _PROBLEMS: dict[str, Problem] = {"rolled_back": "older", "unfinished": "unfinished"}
 _Key = tuple[int, int, int, int]
+_ALONE = threading.Lock()  # of all agents of this process, across reloads
 
 
 class _Orders(Contract):
@@ -101,7 +103,8 @@ class Courier(Sender):
     def _run(self) -> None:
         while not self._stop.wait(_LOOK_S):
             try:
-                self._look()
+                with _ALONE:
+                    self._look()
             except ClosedError:
                 return
             except OSError as error:  # of this device's disk
@@ -187,6 +190,8 @@ class Courier(Sender):
             self._tell("warning", "stick_refused", problem, str(error))
         try:
             orders = self._take_repository(delivery)
+        except ClosedError:
+            raise
         except ScanwrightError as error:
             code = error.code if isinstance(error, RefusedError | StickError) else "refused"
             self._tell("warning", "stick_refused", code, str(error))
@@ -243,6 +248,8 @@ class Courier(Sender):
             raise OSError(errno.ENOSPC, "no room")
         try:
             for name, file in files.items():
+                if self._stop.is_set():
+                    raise ClosedError("the agent stops; the stick is served at its next start")
                 copy_checked(self._root, name, file, new / name)
             repository = self._trust.repository(str(new / REPOSITORY))
             orders = {}
@@ -301,6 +308,23 @@ class Courier(Sender):
         self._recorder.tell(severity, code, f"stick: {message}", {"reason": reason})
 
 
+def read_keys(config: AgentConfig, courier: CourierConfig) -> tuple[Signer, str]:
+    """What the cart signs with, and headquarters' public key.
+
+    Raises:
+        BadInputError: a key or certificate cannot be used.
+    """
+    tls = config.mqtt.tls
+    assert tls and tls.certificate and tls.key  # the configuration was checked
+    try:
+        signer = Signer(tls.certificate.read_bytes(), tls.key.read_bytes())
+        return signer, check_recipient(courier.hq_key.read_text("ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"courier: a key cannot be read ({error})") from error
+    except BadInputError as error:
+        raise BadInputError(f"courier: {courier.hq_key}: {error}") from error
+
+
 def courier_of(
     config: AgentConfig,
     courier: CourierConfig,
@@ -316,15 +340,7 @@ def courier_of(
     Raises:
         BadInputError: a key, a certificate or the pinned root cannot be used.
     """
-    tls = config.mqtt.tls
-    assert tls and tls.certificate and tls.key  # the configuration was checked
-    try:
-        signer = Signer(tls.certificate.read_bytes(), tls.key.read_bytes())
-        headquarters = check_recipient(courier.hq_key.read_text("ascii"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"courier: a key cannot be read ({error})") from error
-    except BadInputError as error:
-        raise BadInputError(f"courier: {error}") from error
+    signer, headquarters = read_keys(config, courier)
     folder = config.state / COURIER
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     trust = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from functools import partial
 
 from edge.agent.clock import Clock
 from edge.agent.config import AgentConfig, SlotConfig, UpdateConfig
-from edge.agent.model import SLOTS
+from edge.agent.state import SLOTS
 from edge.errors import BadInputError, ScanwrightError
 from edge.mqtt.meter import Meter
 from edge.update.launch import State, version_of
@@ -17,6 +18,8 @@ from edge.update.release import Device, RefusedError, Release, choose, number
 from edge.update.slots import Slot
 
 __all__ = ["TRANSIENT", "Damage", "Fetcher", "metered", "open_slots"]
+
+log = logging.getLogger(__name__)
 
 TRANSIENT = ("unreachable", "metered", "no_room", "stopped")
 """Codes of what may go well later."""
@@ -110,7 +113,10 @@ def open_slots(config: AgentConfig, fetcher: Fetcher, *, count: bool) -> tuple[d
             continue
         slot = slots[bundle.slot] = Slot(config.state / SLOTS, bundle.slot)
         if count:
-            slot.put(slot.state.start())
+            try:
+                slot.put(slot.state.start())
+            except ScanwrightError as error:  # a full disk must not keep the agent from starting
+                log.warning("a start cannot be counted", extra={"slot": slot.name, "reason": str(error)})
         if slot.state.trial and not slot.whole(slot.state.trial):
             slot.put(slot.state.fail("damaged"))
         used = slot.state.current

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import overload
 
 from edge.agent.config import AgentConfig, SlotConfig, ThresholdPolicy
+from edge.agent.state import SLOTS
 from edge.bundle.archive import open_bundle
 from edge.bundle.golden import Golden
 from edge.bundle.manifest import IntendedUse
@@ -19,10 +20,7 @@ from edge.inference.predictor import Predictor, replay
 from edge.mqtt.payloads import BundleRef
 from edge.update.slots import BUNDLE, Slot
 
-__all__ = ["SLOTS", "Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
-
-SLOTS = "slots"
-"""The slots' folder within the state folder."""
+__all__ = ["Model", "Refs", "check_policy", "covering", "covers", "load_models", "load_version"]
 
 
 class Model:

@@ -64,12 +64,11 @@ def add(
         (id_, kind, _PRIORITY[kind], topic, payload, time.time(), size),
     ).rowcount
     if added and kind in _MOST:
-        _drop(
-            connection,
-            "priority = ?1 AND seq <="
-            " (SELECT seq FROM outbox WHERE priority = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2)",
-            (_PRIORITY[kind], _MOST[kind]),
-        )
+        which = "FROM outbox WHERE priority = ?"
+        (waiting,) = connection.execute(f"SELECT count(*) {which}", (_PRIORITY[kind],)).fetchone()
+        if waiting > _MOST[kind]:
+            oldest = (_PRIORITY[kind], waiting - _MOST[kind])
+            _drop(connection, f"seq IN (SELECT seq {which} ORDER BY seq LIMIT ?)", oldest)
         most = caps.megabytes << 20
         (total,) = connection.execute("SELECT sum(bytes) FROM outbox WHERE priority > 0").fetchone()
         if total > most:

@@ -20,7 +20,7 @@ from edge.inference.engine import EngineError
 from edge.mqtt.payloads import Finding
 from edge.update.release import RefusedError
 
-__all__ = ["Proof", "Recent", "Seen", "Window", "shadow", "try_agent"]
+__all__ = ["Proof", "Recent", "Seen", "Window", "gives_result", "shadow", "try_agent"]
 
 _BYTES = 64 << 20  # of pixels that are remembered
 _FEW = 5  # frames below which "on none of them" says nothing
@@ -108,6 +108,14 @@ def shadow(model: Model, seen: Sequence[Seen], limits: UpdateConfig, go_on: Call
     return Proof(len(seen), round(agreement, 3), slowdown)
 
 
+def gives_result(model: Model, frame: Frame) -> bool:
+    """Whether a bundle gives a result of a frame."""
+    try:
+        return model.look(frame)[1].decision != "no_result"
+    except (BadInputError, EngineError):
+        return False
+
+
 def try_agent(program: Path, config: Path | None) -> None:
     """Have a new agent check the configuration, without taking a frame.
 
@@ -133,15 +141,14 @@ class Window:
         """``before``: frames that the bundle before has decided on."""
         self._limits, self._until = limits, now_s + limits.health_s
         self._before = [one.elapsed_ms for one in before]
-        self._gave_results = any(one.decision != "no_result" for one in before)
         self._times: list[float] = []
         self._failed = False
-        self._results = 0
+        self._withheld = 0
 
-    def add(self, finding: Finding) -> None:
-        """Take one of its findings."""
+    def add(self, finding: Finding, *, withheld: bool = False) -> None:
+        """Take one of its findings; ``withheld``: it gives no result where the one before gives one."""
         self._failed = self._failed or Reason.ENGINE_FAILED in finding.reasons
-        self._results += finding.decision != "no_result"
+        self._withheld += withheld
         self._times.append(_total(finding))
 
     def verdict(self, now_s: float) -> bool:
@@ -152,10 +159,11 @@ class Window:
         """
         if self._failed:
             raise RefusedError("engine_failed", "the interpreter failed on a frame")
-        many = len(self._times) >= 2 * _FEW
-        if many and not self._results and self._gave_results:
-            raise RefusedError("no_results", f"no result on any of {len(self._times)} frames")
-        if many:
+        seen = len(self._times)
+        if self._withheld >= _FEW and 1 - self._withheld / seen < self._limits.agreement:
+            said = f"no result on {self._withheld} of {seen} frames where the one before gives results"
+            raise RefusedError("no_results", said)
+        if seen >= 2 * _FEW:
             _slowdown(self._times, self._before, self._limits)
         return now_s >= self._until
 

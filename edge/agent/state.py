@@ -10,10 +10,11 @@ from pathlib import Path
 
 from edge.errors import BadInputError, ScanwrightError
 
-__all__ = ["CASE_KEY", "DATABASE", "lock_state", "running_agent"]
+__all__ = ["CASE_KEY", "DATABASE", "SLOTS", "lock_state", "running_agent"]
 
 DATABASE = "agent.db"
 CASE_KEY = "case.key"  # destroyed, all that names a patient is lost
+SLOTS = "slots"  # folder of what updates replace
 _LOCK = "lock"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
@@ -10,11 +11,14 @@ from edge.agent.commands import Scalar
 from edge.agent.fetching import Damage
 from edge.agent.proof import Proof
 from edge.agent.recorder import Recorder
+from edge.errors import ScanwrightError
 from edge.update.launch import version_of
 from edge.update.release import RefusedError
 from edge.update.slots import Slot
 
 __all__ = ["UpdateEvents"]
+
+log = logging.getLogger(__name__)
 
 Severity = Literal["info", "warning", "error"]
 
@@ -59,11 +63,7 @@ class UpdateEvents:
         self._tell("info", "update_on_trial", said, name, version_of(version), data)
 
     def result(self, slot: Slot, used: str | None, why: str | None = None) -> None:
-        """Tell what became of an update, once; ``used`` is the version that is used now.
-
-        Raises:
-            ScanwrightError: that it was told cannot be noted.
-        """
+        """Tell what became of an update, once; ``used`` is the version that is used now."""
         result = slot.state.result
         if result is None or result.told or result.what == "refused":
             return
@@ -76,7 +76,10 @@ class UpdateEvents:
             severity: Severity = "info" if result.reason == "command" else "error"
             data = {"reason": result.reason, "used": used}
             self._tell(severity, "update_rolled_back", said, slot.name, result.version, data)
-        slot.put(slot.state.told())
+        try:
+            slot.put(slot.state.told())
+        except ScanwrightError as error:  # it will be told again
+            log.warning("what was told cannot be noted", extra={"slot": slot.name, "reason": str(error)})
 
     def _tell(
         self,

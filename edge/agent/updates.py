@@ -7,6 +7,7 @@ interrupts is taken up again: a wish stays in its slot's state until it is fulfi
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -21,16 +22,17 @@ from edge.agent.clock import Clock
 from edge.agent.commands import Handler, Scalar
 from edge.agent.config import AGENT_SLOT, AgentConfig, UpdateConfig
 from edge.agent.fetching import TRANSIENT, Fetcher, metered, open_slots
-from edge.agent.model import SLOTS, Model, check_policy, load_version
-from edge.agent.proof import Proof, Recent, Window, shadow, try_agent
+from edge.agent.model import Model, check_policy, load_version
+from edge.agent.proof import Proof, Recent, Window, gives_result, shadow, try_agent
 from edge.agent.recorder import Recorder
+from edge.agent.state import SLOTS
 from edge.agent.update_events import UpdateEvents
 from edge.bundle.errors import GoldenError
 from edge.errors import BadInputError, ScanwrightError
 from edge.imaging.frame import Frame
 from edge.mqtt.meter import Meter
 from edge.mqtt.payloads import BundleRef, Finding, SlotStatus
-from edge.update.launch import NEWEST, version_of
+from edge.update.launch import NEWEST, TRIES, version_of
 from edge.update.package import PROGRAM
 from edge.update.release import RefusedError
 from edge.update.slots import Slot
@@ -41,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_S = (30.0, 900.0)
 _LEAVE_S = 5.0  # for a job to end when the agent stops
+_VERSION = r"\d{1,9}\.\d{1,9}\.\d{1,9}"
 _ALONE = threading.Lock()  # of all agents of this process, across reloads
 
 
@@ -109,6 +112,7 @@ class Updates:
         self._retry_at, self._retry_s = 0.0, _RETRY_S[0]
         self._waiting: set[str] = set()
         self._next_look = 0.0
+        self._to_look: list[Slot] = []
 
     def start(self, models: list[Model], changed: Callable[[], None]) -> None:
         """Tell what became of updates while no agent could, and watch what is on trial.
@@ -143,9 +147,10 @@ class Updates:
 
     def saw(self, frame: Frame, finding: Finding) -> None:
         """Hear of a frame and what was found, from the agent's loop."""
-        window = self._windows.get(finding.bundle.name)
-        if window:
-            window.add(finding)
+        name = finding.bundle.name
+        if window := self._windows.get(name):
+            before = self._before.get(name) if finding.decision == "no_result" else None
+            window.add(finding, withheld=before is not None and gives_result(before, frame))
         else:
             self._recent.add(frame, finding)
 
@@ -168,7 +173,7 @@ class Updates:
 
     def _update(self, arguments: Mapping[str, Scalar]) -> dict[str, Scalar]:
         slot, version = self._named(arguments), arguments.get("version")
-        if version is not None and not isinstance(version, str):
+        if version is not None and not (isinstance(version, str) and re.fullmatch(_VERSION, version)):
             raise BadInputError("version: give MAJOR.MINOR.PATCH, or leave it out for the newest")
         with self._lock:
             self._refuse_while_busy()
@@ -215,10 +220,10 @@ class Updates:
         now = time.monotonic()
         if self._limits.automatic and now >= self._next_look and _within(self._limits.window, datetime.now()):
             self._next_look = now + self._limits.look_s
-            for slot in self._slots.values():
-                if slot.state.wanted is None and slot.name not in self._windows:
-                    self._run(slot, None, automatic=True)
-                    return
+            self._to_look = [s for s in self._slots.values() if not (s.state.wanted or s.state.trial)]
+        if self._to_look:
+            self._run(self._to_look.pop(), None, automatic=True)
+            return
         for slot in self._slots.values():
             if slot.state.wanted and slot.name not in self._windows and now >= self._retry_at:
                 wanted = slot.state.wanted
@@ -245,11 +250,19 @@ class Updates:
                 version = version_of(name)
                 self._busy = (slot.name, version, "proving")
                 self._changed()
+                with self._lock:
+                    if slot.state.tries >= TRIES:
+                        raise RefusedError("crashed", f"the agent ended {TRIES} times while it was proven")
+                    slot.put(slot.state.prove(version))
                 self._done = self._prove(slot, name)
             except RefusedError as error:
                 self._done = _Refused(slot, error.version or version, error)
             except ScanwrightError as error:
                 self._done = _Refused(slot, version, RefusedError("unusable", str(error)))
+            except Exception as error:  # whatever a release brings must not end the agent
+                log.exception("an update has a defect, or shows one")
+                said = f"unexpected {type(error).__name__}"
+                self._done = _Refused(slot, version, RefusedError("unusable", said))
 
     def _prove(self, slot: Slot, name: str) -> _Ready:
         if slot.name == AGENT_SLOT:
@@ -313,7 +326,11 @@ class Updates:
             return
         self._waiting.discard(slot.name)
         before = slot.state.result
-        slot.put(slot.state.refuse(done.version or _version(wanted), error.code).told())
+        try:
+            slot.put(slot.state.refuse(done.version or _version(wanted), error.code).told())
+        except ScanwrightError as full:
+            log.warning("a refusal cannot be noted", extra={"slot": slot.name, "reason": str(full)})
+            self._retry_at = time.monotonic() + _RETRY_S[1]
         if wanted is not None or slot.state.result != before:  # an automatic look finds the same each time
             self._events.refused(slot.name, done.version or wanted, error)
 
@@ -326,7 +343,8 @@ class Updates:
             state = slot.state.commit()
         except RefusedError as error:
             state, why = slot.state.fail(error.code), str(error)
-            if before := self._before.get(slot.name):
+            before = self._before.get(slot.name)
+            if before and before not in self._models:
                 self._exchange(slot.name, before)
         try:
             slot.put(state)

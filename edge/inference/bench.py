@@ -54,7 +54,7 @@ def bench(bundle: Bundle, threads: int = 1) -> dict[str, Any]:
         BundleError, EngineError: the model cannot be run.
         ScanwrightError: a new process found nothing.
     """
-    predictor = Predictor(bundle, threads)
+    predictor = _int8(bundle, threads)
     spec = bundle.manifest.input
     own = _frame(_pixels(spec.height, spec.width, spec.channels))
     large = _frame(_pixels(FULL_HEIGHT, FULL_WIDTH, spec.channels))
@@ -100,11 +100,17 @@ def _onnx(bundle: Bundle, threads: int, tensor: Tensor) -> dict[str, Any]:
 
 def first_finding(path: str) -> float:
     """Open a bundle and decide on one frame; the most memory this process had, in MiB."""
-    predictor = Predictor(open_bundle(Path(path)))
+    predictor = _int8(open_bundle(Path(path)), 1)
     _everything(predictor, _frame(_pixels(FULL_HEIGHT, FULL_WIDTH, predictor.manifest.input.channels)))
     status = Path("/proc/self/status").read_text(encoding="ascii")
     # Not getrusage: its maximum outlives exec, so a child would report its parent's.
     return int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0]) / 1024
+
+
+def _int8(bundle: Bundle, threads: int) -> Predictor:
+    """Of the int8 model, whatever else the bundle has: TensorRT would take minutes to start."""
+    ood = bundle.member("ood.npz") if bundle.manifest.decision.ood else None
+    return Predictor.from_model(bundle.member("model.tflite"), bundle.manifest, ood, threads)
 
 
 def _everything(predictor: Predictor, frame: Frame) -> Outcome:

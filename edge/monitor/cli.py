@@ -125,6 +125,35 @@ def monitor(
     click.echo(f"{stored} findings stored, {repeated} came again, {refused} messages refused")
 
 
+@monitor.command()
+@broker_options
+@click.option("--carts", "n", type=click.IntRange(1, 1000), default=40, show_default=True)
+@click.option(
+    "--every", type=click.FloatRange(0.1), default=2.0, show_default=True, help="Seconds between findings."
+)
+@click.option("--seconds", type=click.FloatRange(0), help="End after so long; else when it is stopped.")
+def simulate(url: str, n: int, every: float, seconds: float | None, **options: Any) -> None:
+    """Let carts that do not exist speak to a broker, to try the page out.
+
+    \b
+    Example:
+      scanwright monitor simulate --broker mqtt://127.0.0.1:1883 --carts 40
+
+    Only for a broker of your own: what they say looks like what real carts say. Their models are called
+    'chest', their images were never taken.
+    """
+    from edge.monitor.pretending import pretend
+
+    broker = given_broker(url, **options)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    if seconds is not None:
+        threading.Timer(seconds, stop.set).start()
+    sent = pretend(broker, n, every, stop)
+    click.echo(f"{n} simulated carts said {sent} things")
+
+
 @monitor.group()
 def user() -> None:
     """Who may use the page: viewers look, reviewers also judge findings, engineers also command carts."""

@@ -116,11 +116,11 @@ def needed(repository: Path, carts: Sequence[str]) -> list[Path]:
     """
     metadata = repository / "metadata"
     try:
-        timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json")).signed
+        timestamp = Metadata[Timestamp].from_bytes((metadata / "timestamp.json").read_bytes()).signed
         snapshot = metadata / f"{timestamp.snapshot_meta.version}.snapshot.json"
-        version = Metadata[Snapshot].from_file(str(snapshot)).signed.meta["targets.json"].version
+        version = Metadata[Snapshot].from_bytes(snapshot.read_bytes()).signed.meta["targets.json"].version
         targets = metadata / f"{version}.targets.json"
-        listed = Metadata[Targets].from_file(str(targets)).signed.targets
+        listed = Metadata[Targets].from_bytes(targets.read_bytes()).signed.targets
     except (RepositoryError, OSError, KeyError) as error:
         raise BadInputError(
             f"{repository}: no release repository, or a damaged one; make it with 'scanwright publish'"

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,11 @@ _OVERLAP_S = 10.0  # another worker's commit may become visible so late
 
 @dataclass(frozen=True)
 class Cart:
-    """A row of the table device with what is not as it should be."""
+    """A row of the table device with what is not as it should be, and its place among the others."""
 
     row: Any
     reasons: Sequence[Reason]
+    place: tuple[Any, ...]
 
     @property
     def level(self) -> Level | None:
@@ -37,15 +38,21 @@ class Cart:
 
 
 class FleetView:
-    """Brought up to date by a thread of its own; ``state`` changes whenever a page may be out of date."""
+    """Brought up to date by a thread of its own; ``state`` changes whenever a page may be out of date.
+
+    ``carts`` are those that are not retired, the most urgent first; ``sites`` says how many carts of each are
+    at each level; ``problem`` why the store cannot be read, if so.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._rows: dict[tuple[str, str], Any] = {}
+        self._carts: dict[tuple[str, str], Cart] = {}
+        self._newest: dict[str, tuple[int, ...]] = {}
         self._changed = 0.0
         self._judged_at = 0.0
         self._revision = 0
         self.carts: Sequence[Cart] = ()
+        self.sites: Mapping[str, Counter[Level | None]] = {}
         self.state: dict[str, Any] = {}
         self.problem: str | None = None
         self._stop = threading.Event()
@@ -78,33 +85,47 @@ class FleetView:
         self.state = {**self.state, "trouble": self.problem is not None}
 
     def _take(self, changed: Sequence[Any]) -> None:
-        new = [row for row in changed if self._rows.get((row.site, row.device)) != row]
-        if not new and time.monotonic() - self._judged_at < _AGAIN_S:
+        known = self._carts
+        new = {
+            key: row
+            for row in changed
+            if (key := (row.site, row.device)) not in known or known[key].row != row
+        }
+        due = time.monotonic() - self._judged_at >= _AGAIN_S
+        if not new and not due:
             return
-        for row in new:
-            self._rows[row.site, row.device] = row
-            self._changed = max(self._changed, row.changed)
-        self._judged_at = time.monotonic()
+        rows = {key: cart.row for key, cart in known.items()} | new
+        newest = newest_versions({row.bundles for row in rows.values()})
+        # What rests on the time, or on the other carts, changes without a word of the cart itself.
+        if due or newest != self._newest:
+            new, self._judged_at = rows, time.monotonic()
+        self._newest = newest
+        self._changed = max((self._changed, *(row.changed for row in new.values())))
         now = time.time()
-        newest = newest_versions({row.bundles for row in self._rows.values()})
-        carts = [
-            Cart(row, reasons(row, now, newest)) for row in self._rows.values() if row.retired_at is None
-        ]
-        carts.sort(key=lambda cart: (*urgency(list(cart.reasons)), cart.row.site, cart.row.device))
-        self.carts = carts
-        self._revision += 1
-
-    def sites(self) -> dict[str, Counter[Level | None]]:
-        """How many carts of each site are at each level, by name."""
-        counted: dict[str, Counter[Level | None]] = {}
+        self._carts = known | {key: _judged(row, now, newest) for key, row in new.items()}
+        self.carts = sorted(
+            (cart for cart in self._carts.values() if cart.row.retired_at is None),
+            key=lambda cart: cart.place,
+        )
+        sites: dict[str, Counter[Level | None]] = {}
         for cart in self.carts:
-            counted.setdefault(cart.row.site, Counter())[cart.level] += 1
-        return dict(sorted(counted.items()))
+            sites.setdefault(cart.row.site, Counter())[cart.level] += 1
+        self.sites = dict(sorted(sites.items()))
+        self._revision += 1
 
     def cart(self, site: str, device: str) -> Cart | None:
         """One cart."""
-        return next((c for c in self.carts if c.row.site == site and c.row.device == device), None)
+        return self._carts.get((site, device))
 
     def _run(self) -> None:
-        while not self._stop.wait(_LOOK_S):
+        wait = _LOOK_S
+        while not self._stop.wait(wait):
+            begun = time.monotonic()
             self.look()
+            # Of a large fleet that has much to say this is work: the pages come first.
+            wait = max(_LOOK_S, 2 * (time.monotonic() - begun))
+
+
+def _judged(row: Any, now: float, newest: Mapping[str, tuple[int, ...]]) -> Cart:
+    found = reasons(row, now, newest)
+    return Cart(row, found, (*urgency(found), row.site, row.device))

@@ -90,7 +90,7 @@ class Connection:
         self._known_online: bool | None = None
         self._latest: dict[str, bytes] = {}
         self._stopping = threading.Event()
-        self._deadline, self._birth_due = float("inf"), False
+        self._deadline = float("inf")
         self._woken, self._waker = ends = socket.socketpair()
         for end in ends:
             end.setblocking(False)
@@ -117,13 +117,8 @@ class Connection:
             self._waker.send(b"\0")
 
     def say(self, topic: str, payload: bytes) -> None:
-        """Publish at QoS 0; while there is no connection only the latest of a topic is kept."""
+        """Publish at QoS 0, a birth retained; while there is no connection only a topic's latest is kept."""
         self._latest[topic] = payload
-        self.wake()
-
-    def say_birth(self) -> None:
-        """Say the birth again: something in it has changed. Without a connection the next one says it."""
-        self._birth_due = True
         self.wake()
 
     def stop(self, timeout_s: float) -> None:
@@ -299,10 +294,7 @@ class Connection:
         if not self._online:
             return
         for topic in list(self._latest) if self._meter.allows("health") else ():
-            client.publish(topic, self._latest.pop(topic), qos=0)
-        if self._birth_due:
-            self._birth_due = False
-            self._own.append((self._topics.birth, self._birth()))
+            client.publish(topic, self._latest.pop(topic), qos=0, retain=topic in self._retained)
         while len(self._in_flight) < self._window:
             if self._own:
                 topic, payload = self._own.popleft()
@@ -382,7 +374,7 @@ class Connection:
         self._online = True
         client.subscribe([(self._topics.command("+"), 1), (self._topics.ack, 1)])
         self._own.append((self._topics.availability, ONLINE.encode()))
-        self._birth_due = True
+        self._own.append((self._topics.birth, self._birth()))
         self._own.extend(self._introduction.items())
         self._tell(True, "")
 

@@ -54,7 +54,8 @@ class State:
     """What a slot uses: names of its ``versions``, ``VERSION-HASH``. ``current`` None: nothing, or the base.
 
     ``trial`` is used instead of ``current`` until it is committed or has used up its ``tries``. ``wanted`` is
-    the version to update to, or ``newest``, as long as it could not be had.
+    the version to update to, or ``newest``, until it is on trial or refused; then ``tries`` counts how often
+    it began to be proven.
     """
 
     current: str | None = None
@@ -66,7 +67,11 @@ class State:
 
     def want(self, version: str | None) -> State:
         """Note what to update to; None is the newest."""
-        return replace(self, wanted=version or NEWEST)
+        return replace(self, wanted=version or NEWEST, tries=0)
+
+    def prove(self, version: str) -> State:
+        """Count that a version begins to be proven: that, too, may end the process."""
+        return replace(self, wanted=version, tries=self.tries + 1)
 
     def begin(self, name: str) -> State:
         """Put a version on trial."""
@@ -102,7 +107,7 @@ class State:
 
     def refuse(self, version: str, reason: str) -> State:
         """Note that a version was not taken."""
-        return replace(self, wanted=None, result=Result("refused", version, reason))
+        return replace(self, wanted=None, tries=0, result=Result("refused", version, reason))
 
     def told(self) -> State:
         """Note that the result was told."""

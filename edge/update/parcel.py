@@ -214,6 +214,11 @@ def open_parcel(
         ParcelError: it is sealed to somebody else, damaged, cut off, or not signed by the cart it names.
     """
     try:
+        known_authorities = [x509.load_pem_x509_certificate(one) for one in authorities]
+        lists = [x509.load_pem_x509_crl(one) for one in revoked]
+    except ValueError as error:
+        raise BadInputError("an authority's certificate or revocation list is none") from error
+    try:
         known = pyrage.x25519.Identity.from_str(identity.strip())
     except pyrage.IdentityError as error:
         raise BadInputError(
@@ -227,7 +232,7 @@ def open_parcel(
         raise ParcelError("damaged", "damaged, or cut off") from error
     except (OSError, ValueError) as error:
         raise ParcelError("damaged", "damaged, or cut off") from error
-    head, expired = _check(text, list(authorities), list(revoked))
+    head, expired = _check(text, known_authorities, lists)
     return Opened(head, expired, text)
 
 
@@ -247,7 +252,9 @@ class _Bounded:
         self._target.flush()
 
 
-def _check(text: BinaryIO, authorities: list[bytes], revoked: list[bytes]) -> tuple[Head, bool]:
+def _check(
+    text: BinaryIO, authorities: list[x509.Certificate], revoked: list[x509.CertificateRevocationList]
+) -> tuple[Head, bool]:
     text.seek(0)
     digest, count, head, previous = hashlib.sha256(), -2, None, b""
     for line in _lines(text):
@@ -262,6 +269,10 @@ def _check(text: BinaryIO, authorities: list[bytes], revoked: list[bytes]) -> tu
         signature = base64.b64decode(end.signature, validate=True)
     except ValueError as error:
         raise ParcelError("damaged", "its certificate or signature is damaged") from error
+    who = f"{head.site}/{head.device}"
+    # First: of what an authority of ours did not issue, nothing can be relied on.
+    if not any(_issued(certificate, one) for one in authorities):
+        raise ParcelError("other_site", f"{who}: its certificate is of no authority that was given")
     key = certificate.public_key()
     try:
         if not isinstance(key, ec.EllipticCurvePublicKey) or end.items != count:
@@ -269,13 +280,9 @@ def _check(text: BinaryIO, authorities: list[bytes], revoked: list[bytes]) -> tu
         key.verify(signature, digest.digest(), ec.ECDSA(Prehashed(hashes.SHA256())))
     except InvalidSignature as error:
         raise ParcelError("forged", "not signed by the certificate in it") from error
-    who = f"{head.site}/{head.device}"
     if _names(certificate) != (head.site, head.device):
         raise ParcelError("forged", f"says that it is of {who}, but its certificate is another's")
-    if not any(_issued(certificate, one) for one in authorities):
-        raise ParcelError("other_site", f"{who}: its certificate is of no authority that was given")
-    for one in revoked:
-        crl = x509.load_pem_x509_crl(one)
+    for crl in revoked:
         if crl.issuer == certificate.issuer and crl.get_revoked_certificate_by_serial_number(
             certificate.serial_number
         ):
@@ -283,9 +290,9 @@ def _check(text: BinaryIO, authorities: list[bytes], revoked: list[bytes]) -> tu
     return head, certificate.not_valid_after_utc < head.made
 
 
-def _issued(certificate: x509.Certificate, authority: bytes) -> bool:
+def _issued(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     try:
-        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority))
+        certificate.verify_directly_issued_by(authority)
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True

@@ -10,7 +10,7 @@ import pytest
 CARD = Path(__file__).parents[2] / "firmware_configs/card"
 
 
-@pytest.mark.parametrize("name", ["first-boot", "overlay-init"])
+@pytest.mark.parametrize("name", ["first-boot", "overlay-init", "power-guard"])
 def test_a_shell_takes_every_line(name):
     assert (CARD / name).read_text().startswith("#!/bin/sh\n")
     done = subprocess.run(["sh", "-n", CARD / name], capture_output=True, text=True, check=False)
@@ -30,3 +30,22 @@ def test_keys_do_not_stay_on_the_boot_partition():
     installed = next(n for n, line in enumerate(lines) if "dpkg --install" in line)
     removed = next(n for n, line in enumerate(lines) if line.startswith("rm -f") and ".deb" in line)
     assert removed > installed and "sync" in lines[removed - 1 : removed + 2]
+
+
+@pytest.mark.parametrize(
+    ("status", "percent", "stops"),
+    [
+        ("Discharging", "10", True),
+        ("Discharging", "11", False),
+        ("Charging", "3", False),
+        ("Full", "", False),
+    ],
+)
+def test_a_cart_stops_when_the_battery_it_runs_on_has_a_tenth_left(tmp_path, status, percent, stops):
+    (tmp_path / "ups").mkdir()
+    (tmp_path / "ups/status").write_text(f"{status}\n")
+    (tmp_path / "ups/capacity").write_text(f"{percent}\n")
+    environment = {"PATH": "/usr/bin:/bin", "SUPPLIES": str(tmp_path), "STOP": "echo poweroff"}
+    script = ["timeout", "1", "sh", CARD / "power-guard"]
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode == 0, "poweroff" in done.stdout) == (stops, stops)

@@ -13,12 +13,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import cv2
 import pytest
 import yaml
+from sites import site_keys
+
+from edge.monitor.delivery import Load, deliver
 
 # Not an integration test: a machine that boots no container skips it, and says so.
 pytestmark = pytest.mark.slow
@@ -114,10 +118,18 @@ def machine(tmp_path: Path, tiny_bundle: Any) -> Iterator[Machine]:
         "bundles": ["tiny.swb"],
         "allow_unsigned": True,
         "sources": [{"kind": "folder", "path": "/srv/images", "poll_s": 0.1, "settle_s": 0.1}],
-        "mqtt": {"port": 1883},
+        "mqtt": {
+            "port": 1883,
+            "tls": {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"},
+        },
+        "courier": {"mount": "/media/scanwright", "hq_key": "hq.pub"},
         "screen": None,
         "health_s": 1,
     }
+    site_keys().write(configuration)
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    deliver(stick, site_keys().public, Load(["clinic/cart-1"]), datetime.now(timezone.utc))
     texts = {
         configuration / "agent.yaml": yaml.safe_dump(said),
         tmp_path / "drop-in.conf": DROP_IN,
@@ -127,7 +139,7 @@ def machine(tmp_path: Path, tiny_bundle: Any) -> Iterator[Machine]:
     for path, text in texts.items():
         path.write_text(text)
         path.chmod(0o755)
-    for path in (configuration, images, configuration / "tiny.swb"):
+    for path in (configuration, images, *configuration.iterdir()):
         path.chmod(0o755)
     made = Machine(
         tmp_path / "nspawn.log",
@@ -137,6 +149,7 @@ def machine(tmp_path: Path, tiny_bundle: Any) -> Iterator[Machine]:
         f"{tmp_path / 'scanwright'}:/opt/scanwright/bin/scanwright",
         f"{configuration}:/etc/scanwright",
         f"{images}:/srv/images",
+        f"{stick}:/srv/stick",
         f"{tmp_path / 'users.conf'}:/etc/sysusers.d/scanwright.conf",
         f"{ROOT / 'firmware_configs/systemd' / SERVICE}:/etc/systemd/system/{SERVICE}",
         f"{tmp_path / 'drop-in.conf'}:/etc/systemd/system/{SERVICE}.d/test.conf",
@@ -196,3 +209,15 @@ def test_it_is_ready_and_comes_back_with_what_it_had_from_a_hang_and_from_a_kill
     assert main_process(machine) == third
     assert machine.run(f"systemctl stop {SERVICE} && echo done") == "done"
     assert (machine.show("ActiveState"), machine.show("Result")) == ("inactive", "success")
+
+
+def test_a_stick_that_is_mounted_later_is_seen_and_written_by_the_service(machine: Machine) -> None:
+    main_process(machine)
+    owner = "uid=$(id -u scanwright),gid=$(id -g scanwright),mode=700"
+    machine.run(f"mkdir -p /media/scanwright && mount -t tmpfs -o {owner} none /media/scanwright")
+    machine.run("cp -r /srv/stick/. /media/scanwright && chown -R scanwright: /media/scanwright")
+    find = "find /media/scanwright/scanwright/parcels -name '*.age'"
+    machine.until(lambda: machine.run(find))
+    assert machine.run("umount /media/scanwright && echo done") == "done", (
+        "nothing holds a stick that is done"
+    )

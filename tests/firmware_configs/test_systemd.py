@@ -29,7 +29,12 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(
-    params=["scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service"]
+    params=[
+        "scanwright-agent.service",
+        "scanwright-clock.service",
+        "scanwright-firewall.service",
+        "scanwright-power.service",
+    ]
 )
 def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A unit with a program that is on this machine, too."""
@@ -39,6 +44,7 @@ def unit(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
         .read_text()
         .replace(PROGRAM, "/bin/true")
         .replace("/usr/sbin/nft", "/bin/true")
+        .replace("/usr/lib/scanwright/power-guard", "/bin/true")
     )
     return path
 
@@ -76,6 +82,23 @@ def test_it_may_still_ask_whether_the_clock_is_kept_and_where_the_boot_is_named(
     assert "clock_adjtime" in lines("SystemCallFilter")[-1] and not lines("ProtectClock")
     # /proc/sys/kernel/random/boot_id, /proc/loadavg and /proc/meminfo
     assert not lines("ProcSubset")
+
+
+def test_only_a_labelled_stick_is_mounted_and_nothing_on_it_is_run(tmp_path):
+    mount = UNITS / "media-scanwright.mount"
+    done = analyze("verify", "--recursive-errors=no", mount)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = dict(re.findall(r"^(\w+)=(.*)$", mount.read_text(), re.M))
+    assert {"nosuid", "nodev", "noexec"} < set(said["Options"].split(","))
+    assert mount.stem == said["Where"].lstrip("/").replace("/", "-"), "systemd wants the unit named so"
+    rules = [
+        line
+        for line in (UNITS / "60-scanwright-stick.rules").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
+    (rule,) = rules
+    for condition in ('ENV{ID_BUS}=="usb"', 'ENV{ID_FS_LABEL}=="SCANWRIGHT"', f'"{mount.name}"'):
+        assert condition in rule
 
 
 def test_it_is_no_target():

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import shutil
 import signal
 import sqlite3
 import time
@@ -22,6 +25,8 @@ from tests.integration.conftest import free_port, wait_for
 
 pytestmark = pytest.mark.integration
 
+HOW_TO = Path(__file__).parents[2] / "docs/how-to/carry-a-site-by-stick.md"
+
 
 class Stick:
     """A folder that is mounted and unmounted by its name."""
@@ -30,7 +35,7 @@ class Stick:
         self.away, self.mount = folder / "stick", folder / "media"
         self.away.mkdir()
 
-    def plug(self, cart: Cart) -> None:
+    def plug(self) -> None:
         self.away.rename(self.mount)
 
     def pull(self) -> None:
@@ -47,9 +52,8 @@ def said(cart: Cart) -> Any:
         return json.load(answer)["stick"]
 
 
-def outbox(cart: Cart, kind: str) -> int:
-    with closing(sqlite3.connect(f"file:{cart.folder}/state/agent.db?mode=ro", uri=True, timeout=5)) as store:
-        return int(store.execute("SELECT count(*) FROM outbox WHERE kind = ?", (kind,)).fetchone()[0])
+def served(cart: Cart) -> Any:
+    return wait_for(lambda: (found := said(cart)) and not found["working"] and found)
 
 
 def run(*arguments: object) -> Any:
@@ -58,87 +62,88 @@ def run(*arguments: object) -> Any:
     return result
 
 
+def how_to(place: Path) -> list[list[str]]:
+    """The commands of the how-to, with the stick where it is here."""
+    lines = re.findall(r"^\$ scanwright courier (.*)$", HOW_TO.read_text(encoding="utf-8"), re.M)
+    return [shlex.split(line.replace("/media/stick", str(place))) for line in lines]
+
+
 @pytest.fixture
-def cart(tmp_path, make_cart, tiny_bundle):
-    """A cart with one bundle from the repository of a card, and no broker."""
-    (tmp_path / "hq").mkdir()
-    releases = Releases(tmp_path / "hq", tiny_bundle)
+def cart(tmp_path, make_cart, tiny_bundle, monkeypatch):
+    """A cart with one bundle from the repository of its card, and no broker; and headquarters' folder, with
+    the names of the how-to."""
+    monkeypatch.chdir(tmp_path)
+    releases = Releases(tmp_path, tiny_bundle)
     releases.bundle("1.0.0")
     cart: Cart = make_cart(free_port())
-    keys = site_keys().write(cart.folder / "keys")
+    keys = site_keys("clinic-east", "cart-07")
+    keys.write(tmp_path / "keys")
+    (tmp_path / "keys" / "crl.pem").write_bytes(keys.revocations(7))
+    run(*how_to(tmp_path / "stick")[0])
     cart.config |= {
+        "site": "clinic-east",
+        "device": "cart-07",
         "target": "raspberry-pi-5",
         "bundles": [{"slot": "tiny"}],
         "allow_unsigned": False,
         "screen": {"port": free_port()},
         "update": {
-            "repositories": [str(releases.repository)],
+            "repositories": [str(shutil.copytree(releases.repository, cart.folder / "card"))],
             "root": str(releases.root),
             "health_s": 1,
             "slowdown": 50,
         },
-        "courier": {"mount": str(tmp_path / "media"), "hq_key": "keys/hq.pub", "crl": "crl.pem"},
+        "courier": {
+            "mount": str(tmp_path / "media"),
+            "hq_key": str(tmp_path / "courier-keys/hq.pub"),
+            "crl": "crl.pem",
+        },
     }
-    cart.config["mqtt"]["tls"] = {
-        "ca": "keys/ca.pem",
-        "certificate": "keys/certificate.pem",
-        "key": "keys/key.pem",
-    }
+    files = {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"}
+    cart.config["mqtt"]["tls"] = {name: str(tmp_path / "keys" / file) for name, file in files.items()}
     cart.start()
     wait_for(lambda: cart.waiting() == 0)
-    cart.releases, cart.keys = releases, keys
-    # From now on only the stick reaches it.
-    releases.hidden = releases.repository
-    return cart
+    return cart, releases
 
 
-def test_a_site_is_carried_by_stick(tmp_path, cart):
-    stick, keys, receipts = Stick(tmp_path), cart.keys, tmp_path / "receipts"
+def test_a_site_is_carried_by_stick_as_the_how_to_says(tmp_path, cart):
+    cart, releases = cart
+    stick = Stick(tmp_path)
+    _, export, take = how_to(stick.away)
     cart.feed(*range(8))
     wait_for(lambda: cart.waiting() == 8)
-    cart.releases.bundle("1.1.0")
-    (tmp_path / "crl.pem").write_bytes(site_keys().revocations(7))
-    export = ("export", stick.away, "--hq-key", keys / "hq.pub", "--receipts", receipts)
-    export += ("--carts", "clinic/cart-1", "--repo", cart.releases.repository, "--crl", tmp_path / "crl.pem")
+    releases.bundle("1.1.0")
     run(*export)
-    # The agent's own places are gone: what it takes is what the stick brought.
-    cart.releases.repository.rename(tmp_path / "hidden")
-    stick.plug(cart)
-    wait_for(lambda: (found := said(cart)) and not found["working"] and found)
-    assert said(cart) == {"working": False, "results": 8, "update": True, "problem": None}
+    stick.plug()
+    assert served(cart) == {"working": False, "results": 8, "update": True, "problem": None}
     (parcel,) = stick.parcels()
     assert PATIENT.encode() not in parcel.read_bytes() and b"lesion" not in parcel.read_bytes()
-    assert (cart.folder / "crl.pem").read_bytes() == (tmp_path / "crl.pem").read_bytes()
+    assert (cart.folder / "crl.pem").read_bytes() == (tmp_path / "keys/crl.pem").read_bytes()
     stick.pull()
     wait_for(lambda: said(cart) is None)
-    version = f"sqlite:///{tmp_path / 'fleet.db'}"
     slots = cart.folder / "state" / "slots" / "tiny" / "state.json"
     wait_for(lambda: json.loads(slots.read_text())["current"].startswith("1.1.0"))
     assert cart.waiting() == 8, "nothing is let go without a receipt"
 
-    take = ("import", stick.away, "--store", version, "--key", keys / "hq.key", "--ca", keys / "ca.pem")
-    take += ("--receipts", receipts, "--audit", tmp_path / "audit")
     assert "8 findings, 8 of them new" in run(*take).output
     assert "8 findings, 0 of them new" in run(*take).output, "twice is once"
-    assert list((tmp_path / "audit").rglob("cart-1.jsonl"))
+    assert (tmp_path / "audit/clinic-east/cart-07.jsonl").exists()
     with closing(sqlite3.connect(tmp_path / "fleet.db")) as store:
         rows = store.execute("SELECT site, device, count(*) FROM finding GROUP BY 1, 2").fetchall()
-        assert rows == [("clinic", "cart-1", 8)]
+        assert rows == [("clinic-east", "cart-07", 8)]
         assert store.execute("SELECT bundles FROM device").fetchone() == ("tiny 1.0.0",)
 
     cart.feed(8)
     wait_for(lambda: cart.waiting() == 9)
-    (tmp_path / "hidden").rename(cart.releases.repository)
     run(*export)
-    stick.plug(cart)
+    stick.plug()
     wait_for(lambda: cart.waiting() == 1)
-    wait_for(lambda: (found := said(cart)) and not found["working"] and found)
-    assert said(cart) == {"working": False, "results": 1, "update": False, "problem": None}
+    assert served(cart) == {"working": False, "results": 1, "update": False, "problem": None}
     assert len(stick.parcels()) == 1, "the one that has arrived is removed"
     stick.pull()
     assert "1 findings, 1 of them new" in run(*take).output
     run(*export)
-    stick.plug(cart)
+    stick.plug()
     wait_for(lambda: cart.waiting() == 0)
     assert cart.end() == 0
     with closing(sqlite3.connect(tmp_path / "fleet.db")) as store:
@@ -147,24 +152,24 @@ def test_a_site_is_carried_by_stick(tmp_path, cart):
 
 
 def test_a_kill_while_a_stick_is_served_loses_nothing(tmp_path, cart):
-    stick, keys = Stick(tmp_path), cart.keys
+    cart, _ = cart
+    stick = Stick(tmp_path)
+    _, export, take = how_to(stick.away)
     cart.feed(*range(4))
     wait_for(lambda: cart.waiting() == 4)
-    export = ("export", stick.away, "--hq-key", keys / "hq.pub", "--receipts", tmp_path / "receipts")
-    run(*export, "--carts", "clinic/cart-1", "--repo", cart.releases.repository)
+    run(*export)
     for delay in (0.3, 0.9, 1.1):
-        stick.plug(cart)
+        stick.plug()
         time.sleep(delay)
         cart.end(signal.SIGKILL)
         stick.pull()
         assert cart.waiting() == 4
         cart.start()
-    stick.plug(cart)
-    take = ("import", stick.mount, "--store", f"sqlite:///{tmp_path / 'fleet.db'}", "--key", keys / "hq.key")
-    take += ("--ca", keys / "ca.pem", "--receipts", tmp_path / "receipts")
-    wait_for(lambda: stick.parcels())
-    wait_for(lambda: (found := said(cart)) and not found["working"] and found)
+    stick.plug()
+    wait_for(stick.parcels)
+    served(cart)
+    assert not list(stick.mount.rglob(".*.new"))
+    stick.pull()
     run(*take)
     with closing(sqlite3.connect(tmp_path / "fleet.db")) as store:
         assert store.execute("SELECT count(*) FROM finding").fetchone() == (4,)
-    assert not list(stick.mount.rglob(".*.new"))

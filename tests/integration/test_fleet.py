@@ -227,3 +227,24 @@ def screen_of(cart: Any) -> str:
     lines = (json.loads(line) for line in cart.log.read_text().splitlines() if line.startswith("{"))
     url: str = next(line["url"] for line in lines if "url" in line)
     return url
+
+
+def test_forty_simulated_carts_can_be_watched(mosquitto, monitor, tmp_path):
+    broker = mosquitto()
+    broker.start()
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    receiver = monitor(broker.port, url)
+    receiver.start()
+    command = ["monitor", "simulate", "--broker", f"mqtt://127.0.0.1:{broker.port}", "--seconds", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edge.cli", *command], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0 and "40 simulated carts" in done.stdout, done.stderr
+    with closing(Database(url)) as database:
+        wait_for(lambda: sum(fleet.count_findings(database, fleet.Filter()).values()) >= 480)
+        database.write(lambda c: accounts.add(c, database, "vera", "viewer", PASSWORD, 1.0)).result()
+        viewer = PageClient(receiver.page)
+        viewer.login("vera")
+        wait_for(lambda: "83 °C hot" in viewer.get("/").text)
+    assert receiver.end() == 0
+    assert "0 messages refused" in receiver.said()

@@ -31,6 +31,7 @@ pytestmark = [
 
 PAGES = ("/", "/cart/clinic/cart-1", "/findings", "/review", "/accuracy", "/drift", "/rollouts", "/audit")
 WCAG = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
+CONTRAST = {"runOnly": ["color-contrast"]}
 
 
 class Site:
@@ -155,7 +156,8 @@ def test_no_page_breaks_wcag_aa_by_day_by_night_and_in_a_dark_room(filled, enter
         for look in ("light", "dark", "dark-room"):
             page.emulate_media(color_scheme="light" if look == "light" else "dark")
             page.evaluate(f"document.documentElement.dataset.theme = '{look}'")
-            found = axe.Axe().run(page, options=WCAG)
+            # Between the lights only the colours differ.
+            found = axe.Axe().run(page, options=WCAG if look == "light" else CONTRAST)
             assert found.violations_count == 0, f"{path} {look}: {found.generate_report()}"
     page.evaluate("document.documentElement.style.setProperty('--text', '#444')")
     assert axe.Axe().run(page, options=WCAG).violations_count > 0  # the check would see it

@@ -21,7 +21,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, UltrasoundImageStorage
 
 from edge.agent.lock import write_pin
+from edge.agent.order import order
 from edge.agent.vault import Vault
+from edge.mqtt.broker import Broker
+from edge.mqtt.topics import Topics
 from tests.integration.carts import Cart
 from tests.integration.conftest import free_port, wait_for
 
@@ -187,6 +190,10 @@ def test_nothing_that_identifies_is_written_sent_or_shown_in_clear(
     ask("/unlock", urllib.parse.urlencode({"pin": PIN, "finding": ""}).encode())
     pages = "".join(ask(f"/?finding={finding['id']}").decode() for finding in watcher.findings())
     assert all(name.split("^")[0] in pages for name, _ in NAMES.values()) and "MRN-774411902" in pages
+    # Headquarters asks for all that the cart may say of itself; the answers are among the watcher's messages.
+    for name, arguments in (("log", {"lines": 1000}), ("selftest", {}), ("status", {})):
+        assert order(Broker("127.0.0.1", broker.port), Topics("clinic", "cart-1"), name, arguments, 60).ok
+    assert len(watcher.topics("/up/response/log")[0]) > 3000
     assert seen and agent.end() == 0
 
     everything = [("screen", shown), *while_running]

@@ -169,6 +169,27 @@ def test_bad_updates_are_refused_by_name_and_nothing_changes(
     assert cart.end() == 0
 
 
+def test_a_bundle_that_fails_only_in_use_goes_back_and_says_why(running, releases, tiny_manifest):
+    cart, watcher = running
+    cart.feed(*range(0, 50, 2))
+    wait_for(lambda: len(watcher.findings()) == 25)
+    # Brighter pictures than it has been tried with are too bright for it.
+    quality = tiny_manifest().quality.model_dump() | {"brightness": {"min": 4, "max": 78}}
+    releases.bundle("1.1.0", quality=quality)
+    assert order(cart, "update", name="tiny").ok
+    (trial,) = wait_for(lambda: events(watcher, "update_on_trial"))
+    assert trial["agreement"] == 1.0
+    cart.feed(*range(1, 31, 2))
+    (back,) = wait_for(lambda: events(watcher, "update_rolled_back"))
+    assert (back["version"], back["reason"], back["used"]) == ("1.1.0", "no_results", "1.0.0")
+    said = next(e for e in watcher.json("/up/event") if e["code"] == "update_rolled_back")
+    assert "where the one before gives results" in said["message"] and said["severity"] == "error"
+    wait_for(lambda: slot(watcher)["version"] == "1.0.0")
+    cart.feed(101)
+    wait_for(lambda: watcher.findings()[-1]["bundle"]["version"] == "1.0.0")
+    assert cart.end() == 0
+
+
 def test_an_agent_killed_again_and_again_on_trial_goes_back_and_says_so(running, releases):
     cart, watcher = running
     releases.bundle("1.1.0")

@@ -52,7 +52,7 @@ def pi_image(
         file.truncate((4 + boot_mib + root_mib) * MIB)
     table = f"label: dos\nlabel-id: 0x1234abcd\n4MiB,{boot_mib}MiB,c\n{4 + boot_mib}MiB,{root_mib}MiB,83\n"
     run("sfdisk", "-q", path, given=table)
-    fat = ["-F", "32"] if boot_mib > 64 else []
+    fat = ["-F", "32", "-s", "2"] if boot_mib > 64 else []
     run("mkfs.vfat", *fat, "-n", "bootfs", "--offset", str(4 * MIB // 512), path, str(boot_mib * 1024))
     files = {"cmdline.txt": CMDLINE + "\n", "config.txt": "arm_64bit=1\n"} | (boot or {})
     for name, text in files.items():

@@ -68,3 +68,15 @@ def test_the_summary_has_mean_and_spread() -> None:
         0.0707, abs=1e-3
     )
     assert "accuracy" not in found
+
+
+def test_a_fold_that_a_figure_is_undefined_in_keeps_its_place() -> None:
+    def metrics(auroc: float | None) -> VariantMetrics:
+        interval = None if auroc is None else Interval(value=auroc, low=0, high=1)
+        return VariantMetrics(split="fold", n=9, auroc=interval, model_bytes=1)
+
+    folds = [{"int8": metrics(None)}, {"int8": metrics(0.8), "pruned": metrics(0.7)}, {"int8": metrics(0.9)}]
+    found = summarize_folds(folds)["variants"]
+    assert found["int8"]["auroc"]["values"] == [None, 0.8, 0.9] and found["int8"]["auroc"]["judged"] == 2
+    assert found["int8"]["auroc"]["mean"] == pytest.approx(0.85)
+    assert found["pruned"]["auroc"] == {"values": [None, 0.7, None], "judged": 1, "mean": 0.7, "sd": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -183,6 +184,36 @@ def test_few_images_get_smaller_batches_and_more_epochs(
     wanted = classifier.model_copy(update={"training": training})
     found = resolve(wanted, dataset_of(("a", "b")), images, None).training
     assert (found.batch_size, found.epochs) == (batch, epochs)
+
+
+def test_another_label_order_or_mask_is_another_part(classifier: Recipe) -> None:
+    part = prepare(classifier, dataset_of(("a", "b")), 0, QUIET).train
+    other = part.targets.copy()
+    other[0] = other[0][::-1]
+    masks = np.zeros(part.pixels.shape[:3], np.uint8)
+    masked_part = replace(part, loaded=replace(part.loaded, masks=masks))
+    redrawn = replace(part, loaded=replace(part.loaded, masks=masks + 1))
+    turned = part.take(range(len(part.pixels) - 1, -1, -1))
+    parts = [part, replace(part, targets=other), masked_part, redrawn, turned]
+    assert len({one.digest for one in parts}) == len(parts) and part.digest == replace(part).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"training": {"mixup": 0.2}}, "masks are not mixed"),
+        (
+            {"distillation": {"teachers": [{"model": {"kind": "unet"}, "epochs": 1, "learning_rate": 0.1}]}},
+            "teachers teach labels, not masks",
+        ),
+    ],
+)
+def test_what_a_segmentation_cannot_learn_from_is_refused_in_its_recipe(
+    changes: dict[str, object], why: str
+) -> None:
+    recipe = load_recipe("segmentation").model_dump(mode="json")
+    with pytest.raises(ValueError, match=why):
+        Recipe.model_validate(recipe | changes)
 
 
 def test_images_are_read_once_prepared_and_counted(tmp_path: Path, classifier: Recipe) -> None:

@@ -112,8 +112,11 @@ def _agent(site: Site, cart: Cart, board: Target, bundles: Sequence[str], slots:
         names = {"ca": "ca.pem", "certificate": "certificate.pem", "key": "key.pem"}
         said["mqtt"]["tls"] = {key: f"{CONFIG}/{name}" for key, name in names.items()}
     if slots:
-        places = [*map(str, site.repositories), REPOSITORY]
-        said["update"] = {"repositories": places, "root": ROOT, "agent": True}
+        said["update"] = site.updates.model_dump(mode="json", exclude_defaults=True) | {
+            "repositories": [*site.updates.repositories, REPOSITORY],
+            "root": ROOT,
+            "agent": True,
+        }
     if site.pacs:
         said["pacs"] = site.pacs.model_dump(mode="json", exclude_defaults=True)
     if policy:

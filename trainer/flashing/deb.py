@@ -25,7 +25,9 @@ ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 _MADE = "1767225600"  # 2026-01-01: a package's bytes depend on what is in it, not on when it was made
 _RELOAD = "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
-_UNITS = ("scanwright-agent.service", "scanwright-clock.service", "scanwright-firewall.service")
+_SERVICES = ("agent", "clock", "firewall", "power")
+_UNITS = (*(f"scanwright-{name}.service" for name in _SERVICES), "media-scanwright.mount")
+_STICK = "60-scanwright-stick.rules"
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ find /opt/scanwright/lib -name __pycache__ -prune -exec rm -rf {} + || true
                 f'u scanwright - "scanwright agent" {STATE}\nm scanwright video\n'.encode()
             ),
             "/usr/lib/scanwright/overlay-init": Entry(_shipped("card/overlay-init"), 0o755),
+            f"/usr/lib/udev/rules.d/{_STICK}": Entry(_shipped(f"systemd/{_STICK}")),
+            "/usr/lib/scanwright/power-guard": Entry(_shipped("card/power-guard"), 0o755),
         } | {f"/usr/lib/systemd/system/{unit}": Entry(_shipped(f"systemd/{unit}")) for unit in _UNITS}
         return write_package(package, root, entries, out, {"/opt/scanwright/bin/scanwright"})
 
@@ -106,7 +110,7 @@ def cart_package(entries: Mapping[str, Entry], access_point: bool, out: Path) ->
     Raises:
         ScanwrightError: dpkg-deb is missing or failed.
     """
-    units = "scanwright-agent scanwright-clock scanwright-firewall systemd-networkd"
+    units = "scanwright-agent scanwright-clock scanwright-firewall scanwright-power systemd-networkd"
     needs = f"scanwright (>= {__version__}), nftables"
     if access_point:
         units, needs = f"{units} wpa_supplicant@wlan0", f"{needs}, wpasupplicant"
@@ -129,14 +133,16 @@ fi
 systemctl enable --quiet {units}
 {_RELOAD}\
 if [ -d /run/systemd/system ]; then
-    systemctl restart --no-block scanwright-firewall systemd-networkd scanwright-agent
+    systemctl restart --no-block scanwright-firewall scanwright-power systemd-networkd scanwright-agent
 fi
 """,
             "prerm": """\
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    systemctl stop scanwright-agent scanwright-firewall || true
+    systemctl stop scanwright-agent scanwright-firewall scanwright-power || true
 fi
-if [ "$1" = remove ]; then systemctl disable --quiet scanwright-agent scanwright-clock scanwright-firewall; fi
+if [ "$1" = remove ]; then
+    systemctl disable --quiet scanwright-agent scanwright-clock scanwright-firewall scanwright-power
+fi
 """,
             "postrm": f"""\
 if [ "$1" = remove ]; then rm -f /etc/systemd/network/20-scanwright-uplink.network; fi

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from edge.bundle.manifest import Interval, Manifest, Provenance, VariantMetrics
+from edge.bundle.manifest import Interval, LabelMetrics, Manifest, Provenance, VariantMetrics
 from edge.bundle.target import Target
 from edge.inference.onnx import LOGITS_STEPS, OTHERS_STEPS
 
@@ -122,23 +122,15 @@ def _results(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
         "In brackets: 95 % intervals of a stratified bootstrap. The bundle holds the int8 variant:",
         "",
     ]
-    figures = metrics.get("int8")
-    if figures:
-        labels = [
-            (
-                label,
-                str(own.n),
-                _interval(own.auroc),
-                _interval(own.sensitivity),
-                _interval(own.specificity),
-                _number(own.precision),
-                _number(own.f1),
-            )
-            for label, own in figures.per_class.items()
-        ]
-        lines += _table(("label", "images", "AUROC", "sensitivity", "specificity", "precision", "F1"), labels)
-        lines += ["", "Each label against the rest, at the most probable label, before thresholds."]
-    return lines
+    return lines + _by_label(
+        metrics,
+        ("label", "images", "AUROC", "sensitivity", "specificity", "precision", "F1"),
+        lambda own: (
+            *map(_interval, (own.auroc, own.sensitivity, own.specificity)),
+            *map(_number, (own.precision, own.f1)),
+        ),
+        "Each label against the rest, at the most probable label, before thresholds.",
+    )
 
 
 def _masks(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
@@ -154,26 +146,25 @@ def _masks(metrics: Mapping[Any, VariantMetrics]) -> list[str]:
         "variant:",
         "",
     ]
-    figures = metrics.get("int8")
-    if figures:
-        labels = [
-            (
-                label,
-                str(own.n),
-                _interval(own.dice),
-                _interval(own.iou),
-                _interval(own.sensitivity),
-                _interval(own.specificity),
-            )
-            for label, own in figures.per_class.items()
-        ]
-        heads = ("label", "images that show it", "Dice", "IoU", "sensitivity", "specificity")
-        lines += _table(heads, labels)
-        lines += [
-            "",
-            "Sensitivity and specificity: whether the image shows it, at a probability of one half.",
-        ]
-    return lines
+    return lines + _by_label(
+        metrics,
+        ("label", "images that show it", "Dice", "IoU", "sensitivity", "specificity"),
+        lambda own: tuple(map(_interval, (own.dice, own.iou, own.sensitivity, own.specificity))),
+        "Sensitivity and specificity: whether the image shows it, at a probability of one half.",
+    )
+
+
+def _by_label(
+    metrics: Mapping[Any, VariantMetrics],
+    heads: tuple[str, ...],
+    cells: Callable[[LabelMetrics], tuple[str, ...]],
+    note: str,
+) -> list[str]:
+    """The int8 variant's figures of each label: its name, its images and ``cells``, and a note below."""
+    if "int8" not in metrics:
+        return []
+    rows = [(label, str(own.n), *cells(own)) for label, own in metrics["int8"].per_class.items()]
+    return [*_table(heads, rows), "", note]
 
 
 def _decisions(manifest: Manifest) -> list[str]:

@@ -23,6 +23,7 @@ from edge.web.html import Child, tag
 __all__ = ["detail", "evidence", "finding", "findings", "findings_csv", "findings_fhir", "listed", "overlay"]
 
 _PAGE = 50
+_DAYS = 7  # what is looked at unless something else was asked for
 _CHUNK = 2000
 _FHIR = 2000  # most findings in one Bundle
 _DECISIONS = ("positive", "negative", "no_result")
@@ -225,13 +226,13 @@ def _filters(visit: Visit) -> Element:
         return tag("label", tag("span", visit.t(f"filter.{name}")), select)
 
     def entry(name: str, kind: str, **attributes: str | int) -> Element:
-        value = visit.query(name)
+        value = _since(visit) if name == "since" else visit.query(name)
         made = tag("input", type=kind, name=name, value=value, id=f"filter-{name}", **attributes)
         return tag("label", tag("span", visit.t(f"filter.{name}")), made)
 
     return tag(
         "form",
-        choice("site", [(site, site) for site in visit.view.sites()]),
+        choice("site", [(site, site) for site in visit.view.sites]),
         entry("device", "text", size=10),
         choice("decision", [(name, visit.texts[f"decision.{name}"]) for name in _DECISIONS]),
         entry("label", "text", size=12),
@@ -256,10 +257,18 @@ def _wanted(visit: Visit) -> Filter:
         label=visit.query("label"),
         case_code=case.strip().upper() if case else None,
         reviewed=reviewed,
-        since=_day(visit.query("since")),
+        since=_day(_since(visit)),
         until=_day(visit.query("until"), 1),
         test=visit.query("test") == "yes",
     )
+
+
+def _since(visit: Visit) -> str | None:
+    """The first day that is looked at: the last week's, unless something narrower was asked for."""
+    asked = ("since", "device", "case")
+    if any(name in visit.request.query_params for name in asked):
+        return visit.query("since")
+    return f"{datetime.now(timezone.utc) - timedelta(days=_DAYS):%Y-%m-%d}"
 
 
 def _day(text: str | None, later: int = 0) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -18,14 +18,14 @@ from edge.web.html import Child, tag
 
 __all__ = ["fleet"]
 
-_MOST = 200  # rows at once; the sites narrow them
+_MOST = 100  # rows at once; the sites narrow them
 _MOST_REASONS = 4
 _LEVELS: tuple[Level | None, ...] = (Level.VISIT, Level.LOOK, Level.NOTE, None)
 
 
 def fleet(visit: Visit) -> Response:
     """The page ``/``."""
-    carts, sites = visit.view.carts, visit.view.sites()
+    carts, sites = visit.view.carts, visit.view.sites
     site, level, text = visit.query("site"), visit.query("level"), visit.query("q")
     chosen = [cart for cart in carts if site is None or cart.row.site == site]
     counted = Counter(cart.level for cart in chosen)
@@ -64,7 +64,7 @@ def _counts(visit: Visit, counted: Counter[Level | None], site: str | None, chos
     return tag("ul", items, class_="counts", aria_label=visit.t("fleet.counts"))
 
 
-def _tree(visit: Visit, sites: dict[str, Counter[Level | None]], chosen: str | None) -> Element:
+def _tree(visit: Visit, sites: Mapping[str, Counter[Level | None]], chosen: str | None) -> Element:
     total: Counter[Level | None] = Counter()
     for counted in sites.values():
         total += counted

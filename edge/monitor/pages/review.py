@@ -23,6 +23,7 @@ from edge.web.html import Child, tag
 __all__ = ["accuracy", "judge", "labels_csv", "review"]
 
 _NEXT = 12
+_COUNTED = 1000  # most that wait for a review are counted
 _PERIOD_S = 90 * 86400.0
 _COLUMNS = ("path", "labels", "patient", "site")
 
@@ -31,12 +32,11 @@ def review(visit: Visit) -> Response:
     """The page ``/review``: one finding, and those that come after it."""
     site = visit.query("site")
     rows = reviews.work(visit.database, _NEXT, site)
-    wanted = fleet.Filter(site=site, reviewed=False)
-    left = sum(fleet.count_findings(visit.database, wanted).values())
+    left = reviews.left(visit.database, _COUNTED, site)
     head = tag(
         "div",
         tag("h1", visit.t("nav.review")),
-        tag("p", visit.t("review.left", n=left), class_="quiet"),
+        tag("p", visit.t("review.left", n=f"{left}+" if left == _COUNTED else left), class_="quiet"),
         _sites(visit, site),
         class_="title",
     )
@@ -161,7 +161,7 @@ def _queue(visit: Visit, rows: Sequence[Any]) -> Child:
 
 
 def _sites(visit: Visit, chosen: str | None) -> Element:
-    options = [tag("option", site, value=site, selected=site == chosen) for site in visit.view.sites()]
+    options = [tag("option", site, value=site, selected=site == chosen) for site in visit.view.sites]
     every = tag("option", visit.t("fleet.all_sites"), value="")
     select_ = tag("select", every, options, name="site", id="review-site")
     return tag(
@@ -199,9 +199,8 @@ def _share(visit: Visit, share: Share) -> Child:
     if share.value is None:
         return "–"
     low, high = share.interval
-    interval = visit.t(
-        "accuracy.interval", low=percent(visit, low), high=percent(visit, high), k=share.k, n=share.n
-    )
+    shares = {"low": _whole(visit, low), "high": _whole(visit, high)}
+    interval = visit.t("accuracy.interval", **shares, k=share.k, n=share.n)
     bar = tag(
         "svg",
         tag("rect", x=f"{low * 100:.1f}", width=f"{(high - low) * 100:.1f}", height="1", class_="interval"),
@@ -211,4 +210,9 @@ def _share(visit: Visit, share: Share) -> Child:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-    return [tag("b", percent(visit, share.value)), bar, tag("small", interval)]
+    return [tag("b", _whole(visit, share.value)), bar, tag("small", interval)]
+
+
+def _whole(visit: Visit, share: float) -> str:
+    """A counted share: of twelve of twelve it is 100 %, and the interval says what that is worth."""
+    return visit.texts["percent"].format(n=f"{share * 100:.0f}")

@@ -180,7 +180,7 @@ def _new(visit: Visit) -> Element:
         )
 
     every = tag("option", visit.t("fleet.all_sites"), value="")
-    sites = [tag("option", site, value=site) for site in visit.view.sites()]
+    sites = [tag("option", site, value=site) for site in visit.view.sites]
     return tag(
         "section",
         tag("h2", visit.t("rollout.new")),

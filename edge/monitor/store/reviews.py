@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, func, or_, select, update
 from edge.monitor.store import commands
 from edge.monitor.store.database import Database
 
-__all__ = ["Judged", "add", "judged", "latest", "order_untold", "unreviewed", "untold", "work"]
+__all__ = ["Judged", "add", "judged", "latest", "left", "order_untold", "unreviewed", "untold", "work"]
 
 _AGAIN_S = 600.0  # a verdict that the cart did not answer is told again
 
@@ -78,6 +78,16 @@ def work(database: Database, n: int, site: str | None = None) -> Sequence[Any]:
     if site:
         waits &= table.c.site == site
     return database.read(select(table).where(waits).order_by(table.c.priority, table.c.at).limit(n))
+
+
+def left(database: Database, most: int, site: str | None = None) -> int:
+    """How many findings wait for a review; counted up to ``most``."""
+    table = database.tables["finding"]
+    waits = ~table.c.reviewed & ~table.c.test
+    if site:
+        waits &= table.c.site == site
+    some = select(table.c.seq).where(waits).limit(most).subquery()
+    return int(database.read(select(func.count()).select_from(some))[0][0])
 
 
 def judged(database: Database, since: float, until: float) -> list[Judged]:

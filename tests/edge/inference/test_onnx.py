@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from edge.inference.predictor import Predictor, replay
 from edge.inference.tflite import TFLiteEngine
 
 runtime = pytest.importorskip("onnxruntime", reason="needs the onnx extra")
-
-from pathlib import Path  # noqa: E402
 
 TINY_ONNX = Path(__file__).parents[2] / "data" / "tiny-qdq.onnx"
 """What ``scanwright package`` makes of tiny.tflite for a Jetson; test_package keeps it current."""
@@ -102,6 +101,22 @@ def test_other_outputs_are_compared_too(bundle, tiny_model) -> None:
     with pytest.raises(EngineError, match="steps of output 0 on average"):
         check_agreement(Shifted(tiny_model), TFLiteEngine(tiny_model), inputs, 1)
     assert check_agreement(TFLiteEngine(tiny_model), TFLiteEngine(tiny_model), inputs, 1) == 0
+
+
+def test_one_logit_of_one_vector_is_enough_to_refuse(bundle, tiny_model) -> None:
+    class Wrong(TFLiteEngine):
+        seen = 0
+
+        def run(self, tensor):
+            outputs = super().run(tensor)
+            if not self.seen:
+                outputs[1][0, 0] = -outputs[1][0, 0]
+            self.seen += 1
+            return outputs
+
+    inputs = Golden.from_npz(bundle.member("golden.npz")).inputs
+    with pytest.raises(EngineError, match="steps of a logit"):
+        check_agreement(Wrong(tiny_model), TFLiteEngine(tiny_model), inputs, 1)
 
 
 def test_what_is_no_model_is_refused_in_one_line(tiny_model) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from fleet import Simulated, png
+from own_certificate import OwnCertificate
 from page_client import PASSWORD, PageClient
 
 from edge.errors import BadInputError, ScanwrightError
@@ -22,15 +23,14 @@ from edge.monitor.store import accounts, audit, commands, fleet, reviews
 from edge.web.catalogue import languages
 
 ATTACK = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>"
+HASHED = accounts._hashed(PASSWORD)  # once for all
 PAGES = ("/", "/findings", "/accuracy", "/drift", "/rollouts", "/cart/clinic/cart-1")
 
 
 @pytest.fixture
 def server(database: Any) -> Iterator[PageServer]:
-    for name in ("viewer", "reviewer", "engineer"):
-        database.write(
-            lambda c, n=name: accounts.add(c, database, n, n, PASSWORD, time.time())  # type: ignore[misc]
-        ).result()
+    rows = [{"name": n, "role": n, "password": HASHED, "created": 0.0} for n in accounts.ROLES]
+    database.write(lambda c: c.execute(database.insert("account"), rows) and None).result()
     server = PageServer(database, "127.0.0.1", 0)
     server.start()
     yield server
@@ -361,3 +361,19 @@ def test_a_port_that_is_taken_is_said(database, server):
     port = int(server.url.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(ScanwrightError, match=f"--port {port}"):
         PageServer(database, "127.0.0.1", port)
+
+
+def test_over_https_the_session_is_for_https_alone(database, tmp_path):
+    pem = OwnCertificate(tmp_path).path  # certificate and key
+    with_account = [{"name": "vera", "role": "viewer", "password": HASHED, "created": 0.0}]
+    database.write(lambda c: c.execute(database.insert("account"), with_account) and None).result()
+    server = PageServer(database, "localhost", 0, pem, pem)
+    server.start()
+    try:
+        client = PageClient(server.url, trust=str(pem))
+        answer = client.login("vera")
+        assert answer.status == 303 and "Secure" in answer.headers["set-cookie"]
+        page = client.get("/")
+        assert page.status == 200 and "max-age" in page.headers["strict-transport-security"]
+    finally:
+        server.stop()

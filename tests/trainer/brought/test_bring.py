@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import cv2
@@ -23,6 +25,28 @@ from trainer.brought.graph import bring_into_form
 from trainer.packaging.cli import package as command
 
 SCALED = ("--scale", "1/128", "--mean", "1")
+TORCH = os.environ.get("SCANWRIGHT_TORCH")
+PYTORCH_CNN = """
+import sys
+import numpy as np
+import torch
+from torch import nn
+
+images, labels, exported = sys.argv[1:]
+torch.manual_seed(0)
+x, y = torch.from_numpy(np.load(images)), torch.from_numpy(np.load(labels))
+model = nn.Sequential(
+    nn.Conv2d(1, 8, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU6(),
+    nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+    nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(16, 2),
+)
+optimizer = torch.optim.Adam(model.parameters(), 0.02)
+for _ in range(60):
+    optimizer.zero_grad()
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+torch.onnx.export(model.eval(), (x[:1],), exported, external_data=False)
+"""
 
 
 def arguments(model: Path, data: Path, *more: str, labels: str = "dark,bright") -> list[str]:
@@ -158,3 +182,32 @@ def test_a_float_model_is_quantized_and_keeps_map_and_gate(foreign, data, name) 
     assert abs(manifest.metrics["float"].auroc.value - manifest.metrics["int8"].auroc.value) < 0.005
     report = (data.parent / "out" / f"{stem}-run" / "report.html").read_text()
     assert "Heat map and feature check were recovered" in report
+
+
+@pytest.mark.slow
+def test_a_network_that_pytorch_trained_and_exported_passes_the_gate(data) -> None:
+    pytest.importorskip("onnx2tf", reason="needs the onnx extra")
+    if not TORCH:
+        pytest.skip(
+            "needs PyTorch: SCANWRIGHT_TORCH=/path/to/python of an environment with torch, onnxscript"
+        )
+    exported = data.parent / "torch.onnx"
+    files = [
+        (path, number) for number, label in enumerate(("dark", "bright")) for path in (data / label).iterdir()
+    ]
+    pixels = np.stack([cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path, _ in files])
+    np.save(data.parent / "x.npy", (pixels[:, None] / 128 - 1).astype(np.float32))
+    np.save(data.parent / "y.npy", np.array([number for _, number in files]))
+    command_line = [TORCH, "-c", PYTORCH_CNN, data.parent / "x.npy", data.parent / "y.npy", exported]
+    done = subprocess.run(
+        command_line, capture_output=True, text=True, timeout=300, env={"PATH": os.environ["PATH"]}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = CliRunner().invoke(command, arguments(exported, data, *SCALED))
+    assert result.exit_code == 0, result.output
+    manifest = open_bundle(data.parent / "out" / "torch-0.1.0-raspberry-pi-5.swb").manifest
+    assert (manifest.input.dtype, manifest.input.scale, manifest.input.zero_point) == ("int8", 1 / 128, 0)
+    assert manifest.provenance.source and manifest.provenance.source.format == "onnx"
+    figures = manifest.metrics
+    assert figures["int8"].auroc.value > 0.95
+    assert abs(figures["float"].auroc.value - figures["int8"].auroc.value) < 0.005

@@ -57,11 +57,11 @@ def test_the_agent_is_told_what_the_site_says():
 
 
 def test_a_signed_bundle_is_a_slot_that_the_repository_on_the_cart_fills():
-    said = site(repositories=["https://updates.clinic.example/repository"])
+    said = site(updates={"repositories": ["https://updates.clinic.example/repository"], "health_s": 60})
     made = cart_files(said, said.carts[0], target("raspberry-pi-5"), [], ["chest"])
     config = parse(made["/etc/scanwright/agent.yaml"].data, AgentConfig, "agent.yaml")
     assert config.bundles == (SlotConfig(slot="chest"),) and not config.allow_unsigned
-    assert config.update and config.update.agent
+    assert config.update and config.update.agent and config.update.health_s == 60
     assert config.update.repositories == (
         "https://updates.clinic.example/repository",
         "/usr/share/scanwright/repository",
