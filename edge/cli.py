@@ -28,6 +28,7 @@ SUMMARIES = {
     "bench": "Time a bundle on this machine.",
     "keys": "Make and take back the certificates of a site, and the keys that releases are signed with.",
     "flash": "Make a cart's card, or its packages, from SITE.yaml.",
+    "agent-package": "Make the agent a file that carts update to.",
     "gateway": "Write what runs a site's broker.",
     "agent": "Run and look after the service on a cart.",
     "monitor": "Store the findings of all carts and give the receipts.",

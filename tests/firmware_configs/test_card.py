@@ -49,3 +49,17 @@ def test_a_cart_stops_when_the_battery_it_runs_on_has_a_tenth_left(tmp_path, sta
     script = ["timeout", "1", "sh", CARD / "power-guard"]
     done = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode == 0, "poweroff" in done.stdout) == (stops, stops)
+
+
+def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path):
+    text = (CARD / "first-boot").read_text()
+    (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("words=$(sed")]
+    kept = "console=tty1 root=PARTUUID=1-02 rootwait quiet"
+    once = (
+        "systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot"
+        " systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target init=/usr/lib/x"
+    )
+    (tmp_path / "cmdline.txt").write_text(f"{kept} {once}\n")
+    script = f'cmdline={tmp_path}/cmdline.txt; {line}; echo "$words"'
+    done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{kept}\n"

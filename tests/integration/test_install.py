@@ -14,6 +14,8 @@ import pytest
 import yaml
 from debian_root import Machine, root
 
+from edge.update.package import unpack_agent
+
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 AGENT = "/opt/scanwright/bin/scanwright agent"
@@ -122,3 +124,17 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
     machine.run(install)
     machine.until("systemctl is-active scanwright-agent")
     assert findings(machine) == before
+
+
+def test_the_agent_as_a_release_runs_from_a_slot(machine, tmp_path, picture, packages):
+    scanwright(tmp_path, "agent-package", "--target", "generic-amd64", "--out", "dist")
+    (made,) = (tmp_path / "dist").glob("agent-*-generic-amd64.swa")
+    unpack_agent(made, tmp_path / "slot")
+    archive = tmp_path / "slot.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", tmp_path / "slot", "."], check=True, timeout=60)
+    machine.put(archive, "/run/slot.tar")
+    machine.run("mkdir /var/slot && tar -xf /run/slot.tar -C /var/slot")
+    assert "version" in machine.run("/var/slot/bin/scanwright --version")
+    # Decoding happens in processes that the agent starts: they find the slot's modules, too.
+    assert "ok" in machine.run("cd / && /var/slot/bin/scanwright inspect --help >/dev/null && echo ok")
+    assert machine.run("PYTHONPATH= /var/slot/bin/scanwright targets | grep -c generic-amd64").strip() != "0"

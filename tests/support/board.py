@@ -129,7 +129,8 @@ def vendor_image(cloud_init: bool) -> Path:
     part = path.with_suffix(".part.img")
     pi_image(part, tree, boot_mib=256, root_mib=760)
     line = (
-        "console=ttyAMA0 root=PARTUUID=1234abcd-02 rootfstype=ext4 fsck.repair=yes net.ifnames=0 rootwait\n"
+        "console=ttyAMA0 root=PARTUUID=1234abcd-02 rootfstype=ext4 fsck.repair=yes net.ifnames=0 rootwait"
+        " systemd.journald.forward_to_console=1\n"
     )
     held = CACHE / "cmdline"
     held.write_text(line)

@@ -1,4 +1,4 @@
-"""``scanwright flash`` and ``scanwright gateway``."""
+"""``scanwright flash``, ``scanwright gateway`` and ``scanwright agent-package``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge.site import Cart, Site
     from trainer.flashing.flash import Keys
 
-__all__ = ["flash", "gateway"]
+__all__ = ["agent_package", "flash", "gateway"]
 
 _path = click.Path(path_type=Path)
 _EPILOG = """\b
@@ -168,3 +168,27 @@ def gateway(site_file: Path, keys: Path, headquarters: Path | None, out: Path) -
 
     write_gateway(read(site_file, Site), KeyFolder(keys), headquarters, out)
     click.echo(f"{out}: copy it to the gateway, and there: docker compose up --detach")
+
+
+@click.command("agent-package")
+@click.option("--target", "name", required=True, help="The board; 'scanwright targets' lists them.")
+@click.option("--release", help="The system's release.  [default: the target's first]")
+@click.option("--wheels", metavar="DIR", type=_path, help="Take Python wheels from here, with no network.")
+@click.option("--out", metavar="DIR", required=True, type=_path, help="Folder to write.")
+def agent_package(name: str, release: str | None, wheels: Path | None, out: Path) -> None:
+    """Make this version of the agent a file that 'scanwright publish' signs and carts update to.
+
+    \b
+    Example:
+      scanwright agent-package --target raspberry-pi-5 --out dist
+    """
+    from edge.bundle.target import target
+    from trainer.flashing.agent_release import agent_release
+    from trainer.flashing.flash import wheels_for
+    from trainer.progress import Reporter
+
+    board = target(name)
+    system = board.release(release)
+    with Reporter().console.status("packing the agent"):
+        path = agent_release(wheels_for(board, system, wheels), board, system, out)
+    click.echo(f"{path}  {path.stat().st_size:,} bytes")

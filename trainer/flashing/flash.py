@@ -23,7 +23,7 @@ from trainer.flashing.deb import ARCHITECTURES, agent_package, cart_package
 from trainer.flashing.releases import carried
 from trainer.flashing.wheels import check_wheels, fetch
 
-__all__ = ["Bundles", "Keys", "agent_for", "check_bundles", "packages_of", "read_batch"]
+__all__ = ["Bundles", "Keys", "agent_for", "check_bundles", "packages_of", "read_batch", "wheels_for"]
 
 _CERTIFICATE_DAYS = 825
 
@@ -106,6 +106,21 @@ def read_batch(path: Path, site: Site) -> Site:
     return site.model_copy(update={"carts": tuple(carts.values())})
 
 
+def wheels_for(board: Target, release: Release, given: Path | None) -> Path:
+    """The folder of wheels for a release: the one given, or one that is fetched once and kept.
+
+    Raises:
+        BadInputError: a given wheel does not fit.
+        ScanwrightError: they cannot be had.
+    """
+    wheels = given or _cache() / "wheels" / f"{release.name}-{board.architecture}"
+    if given is None and not wheels.is_dir():
+        wheels.parent.mkdir(parents=True, exist_ok=True)
+        fetch(board, release, wheels)
+    check_wheels(wheels, board, release)
+    return wheels
+
+
 def agent_for(board: Target, release: Release, wheels: Path | None) -> Path:
     """The agent's package for a release, made once for the same wheels and the same scanwright.
 
@@ -113,12 +128,7 @@ def agent_for(board: Target, release: Release, wheels: Path | None) -> Path:
         BadInputError: a given wheel does not fit.
         ScanwrightError: wheels cannot be had, or the package cannot be made.
     """
-    if wheels is None:
-        wheels = _cache() / "wheels" / f"{release.name}-{board.architecture}"
-        if not wheels.is_dir():
-            wheels.parent.mkdir(parents=True, exist_ok=True)
-            fetch(board, release, wheels)
-    check_wheels(wheels, board, release)
+    wheels = wheels_for(board, release, wheels)
     state = hashlib.sha256(f"{release!r} {ARCHITECTURES[board.architecture]}".encode())
     for path in [*sorted(wheels.glob("*.whl")), *_own_files()]:
         state.update(f"\0{path.name}\0{path.stat().st_size}\0".encode())

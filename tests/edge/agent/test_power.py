@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from edge.agent.power import Power
@@ -13,11 +12,8 @@ class Told:
     def __init__(self) -> None:
         self.codes: list[str] = []
 
-    def event(self, _severity: str, code: str, _message: str, _data: Any = None) -> SimpleNamespace:
-        return SimpleNamespace(code=code)
-
-    def tell(self, event: SimpleNamespace) -> None:
-        self.codes.append(event.code)
+    def tell(self, _severity: str, code: str, _message: str, _data: Any = None) -> None:
+        self.codes.append(code)
 
 
 def put(sys: Path, path: str, text: str) -> None:

@@ -324,10 +324,14 @@ def test_the_store_gone_is_said_and_the_page_shows_what_was_known(
     client, filled, server, database, monkeypatch
 ):
     viewer = client("viewer")
+    assert viewer.get("/").status == 200
     monkeypatch.setattr(database, "read", lambda *_: (_ for _ in ()).throw(unavailable()))
     server.view.look()
     answer = viewer.get("/")
-    assert answer.status == 503 and "try again" in answer.text
+    assert answer.status == 200 and "The store cannot be reached" in answer.text and "cart-1" in answer.text
+    other = viewer.get("/findings")
+    assert other.status == 503 and "try again" in other.text
+    assert PageClient(server.url).get("/", Cookie="session=guessed").status == 503
     assert viewer.get("/healthz").status == 503
     monkeypatch.undo()
     server.view.look()
