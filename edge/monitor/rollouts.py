@@ -28,7 +28,7 @@ __all__ = ["Rollouts", "View", "change", "record_outcome", "start", "step", "vie
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 5.0
+_LEAST_S, _SHARE = 1.0, 10.0  # seconds between steps, and at least so many times what one took
 _ACTOR = "rollout"
 _Key = tuple[str, str]
 
@@ -222,11 +222,14 @@ class Rollouts:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(_EVERY_S):
+        wait = _LEAST_S
+        while not self._stop.wait(wait):
+            begun = time.monotonic()
             try:
                 step(self._database, time.time())
             except UnavailableError as error:
                 log.warning("rollouts wait: %s", error)
+            wait = max(_LEAST_S, _SHARE * (time.monotonic() - begun))
 
 
 def _step(connection: Connection, database: Database, id_: str, now: float) -> None:
