@@ -35,6 +35,16 @@ from trainer.flashing.flash import agent_for
 pytestmark = [pytest.mark.boot, pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a system")]
 
 TARGET = "raspberry-pi-5"
+_CPUINFO = """\
+processor\t: 0
+BogoMIPS\t: 108.00
+Features\t: fp asimd evtstrm crc32 cpuid
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x0
+CPU part\t: 0xd08
+CPU revision\t: 3
+"""
 
 
 class Web(http.server.ThreadingHTTPServer):
@@ -93,8 +103,8 @@ class Bench:
         wait_for(sent, timeout_s)
         wait_for(lambda: len(self.watcher.findings()) > before, timeout_s)
 
-    def order(self, name: str, **arguments: Any) -> Any:
-        return send(self.broker, Topics("clinic", "cart-1"), name, arguments, 120)
+    def order(self, command: str, /, **arguments: Any) -> Any:
+        return send(self.broker, Topics("clinic", "cart-1"), command, arguments, 120)
 
     def events(self, code: str) -> list[dict[str, Any]]:
         return [event["data"] for event in self.watcher.json("/up/event") if event["code"] == code]
@@ -185,9 +195,7 @@ def test_int8_inference_of_the_arm64_package_is_bit_identical_to_this_machines(t
         ["dpkg-deb", "-x", agent_for(board, board.release("bookworm"), None), tmp_path], check=True
     )
     # The interpreter asks what the processor can do, and /proc says what this machine's can.
-    (tmp_path / "cpuinfo").write_text(
-        "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU part\t: 0xd08\n"
-    )
+    (tmp_path / "cpuinfo").write_text(_CPUINFO)
     tiny_bundle(tmp_path / "tiny.swb")
     (tmp_path / "replay.py").write_text(
         "from pathlib import Path\n"
