@@ -34,7 +34,7 @@ test: lint types $(VENV)-tflite-runtime/.requirements
 # Needs root, qemu-system-arm, qemu-user-static, binfmt-support, mmdebstrap, mtools, mosquitto and dcmtk;
 # the first time it makes an arm64 system, which takes minutes and is kept in ~/.cache/scanwright.
 boot-test: $(VENV)/.project
-	$(BIN)/python -m pytest -m boot -s tests/integration/test_boot.py
+	$(BIN)/python -m pytest -m boot -s tests/integration
 
 lint: $(VENV)/.project
 	$(BIN)/ruff check .

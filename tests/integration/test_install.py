@@ -34,10 +34,10 @@ SITE = {
 }
 
 
-def scanwright(folder: Path, *arguments: str) -> str:
+def scanwright(folder: Path, *arguments: str, timeout_s: float = 400) -> str:
     command = [sys.executable, "-m", "edge.cli", *arguments]
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=400, stdin=subprocess.DEVNULL
+        command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -126,8 +126,9 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
     assert findings(machine) == before
 
 
-def test_the_agent_as_a_release_runs_from_a_slot(machine, tmp_path, picture, packages):
-    scanwright(tmp_path, "agent-package", "--target", "generic-amd64", "--out", "dist")
+@pytest.mark.boot  # minutes of compression
+def test_the_agent_as_a_release_runs_from_a_slot(machine, tmp_path):
+    scanwright(tmp_path, "agent-package", "--target", "generic-amd64", "--out", "dist", timeout_s=1800)
     (made,) = (tmp_path / "dist").glob("agent-*-generic-amd64.swa")
     unpack_agent(made, tmp_path / "slot")
     archive = tmp_path / "slot.tar"
