@@ -401,12 +401,18 @@ def capacity(fleet: Fleet, monitor: Monitor, store: Store, carts: int, messages:
     }
 
 
-def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: float) -> dict[str, float]:
+def steady(
+    fleet: Fleet, broker: Broker, monitor: Monitor, store: Store, carts: int, seconds: float
+) -> dict[str, float]:
     monitor.login()
     seen: list[tuple[float, int]] = []
     stop = threading.Event()
     threading.Thread(target=monitor.follow, args=(seen, stop), daemon=True).start()
     until(lambda: seen, 20, "the event stream")
+    # A connection of its own: what is measured must not wait in the simulation's queue.
+    prober = Client(CallbackAPIVersion.VERSION2, "prober", protocol=MQTTProtocolVersion.MQTTv5)
+    prober.connect("127.0.0.1", broker.port)
+    prober.loop_start()
     used, start = monitor.processor_s(), time.monotonic()
     gap, number, probes, pages, sizes = 60 / carts, 0, [], [], []
     next_probe, next_page = start + 2, start + 3
@@ -415,10 +421,12 @@ def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: fl
             own = topics_of(number % carts)
             id_, said = finding(own)
             fleet.publish(number, own.health, health(number), 0)
-            fleet.publish(number, own.finding, said, 1)
             if now >= next_probe:
-                probes.append((now, id_))
+                probes.append((time.monotonic(), id_))
+                prober.publish(own.finding, said, qos=1)
                 next_probe = now + 1
+            else:
+                fleet.publish(number, own.finding, said, 1)
             number += 1
         if now >= next_page:
             took, size = monitor.page("/")
@@ -427,19 +435,19 @@ def steady(fleet: Fleet, monitor: Monitor, store: Store, carts: int, seconds: fl
             next_page = time.monotonic() + 2
         time.sleep(min(0.01, gap))
     fleet.settle()
-    with suppress(click.ClickException):
-        until(lambda: store.seq(probes[-1][1]), 60, "the last finding")
-    time.sleep(2)
+    last = until(lambda: store.seq(probes[-1][1]), 60, "the last finding")
+    until(lambda: seen[-1][1] >= last, 60, "the page")
     elapsed = time.monotonic() - start
     used = monitor.processor_s() - used
     stop.set()
+    prober.disconnect()
+    prober.loop_stop()
     delays = []
     for at, id_ in probes:
         seq = store.seq(id_)
         told = next((when for when, findings in seen if seq and findings >= seq and when >= at), None)
         if told is None:
-            late = f"{len(delays)} of {len(probes)} were; stored: {bool(seq)}"
-            raise click.ClickException(f"a finding was not told on the page within the time ({late})")
+            raise click.ClickException("a finding was never told on the page")
         delays.append(told - at)
     return {
         "seconds": round(elapsed, 1),
@@ -578,7 +586,7 @@ def main(
         _say(json.dumps(found["capacity"]))
         if page:
             _say("steady")
-            found["steady"] = steady(fleet, monitor, store, carts, seconds)
+            found["steady"] = steady(fleet, broker, monitor, store, carts, seconds)
         fleet.stop()
         if storming:
             _say("storm")

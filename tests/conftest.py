@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,6 +133,20 @@ def tiny_bundle(
         return write_bundle(path, tiny_manifest(**changes), tiny_members())
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, bytes]]:
+    """``tiny_run(recipe)``: files of a RUN (see ``tiny_runs``), trained once for all of xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str) -> dict[str, bytes]:
+        from tiny_runs import tiny_run  # imports TensorFlow
+
+        return tiny_run(name, shared / "tiny-runs")
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ class MovingAverage:
         self.shadows = [tf.Variable(v, trainable=False) for v in self.variables]
         self.decay = decay
         self.updates = 0
-        self.update_shadows = tf.function(self._update_shadows)
+        self.update_shadows = tf.function(self._update_shadows, autograph=False)
 
     def update(self) -> None:
         """Take the weights after a step in; early on with less memory, so that the start is forgotten."""

@@ -173,7 +173,7 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
         results = strategy.run(replica_step, args=(indices, seed, head_only))
         return tf.stack([strategy.reduce("MEAN", result, axis=None) for result in results])
 
-    return tf.function(step, reduce_retracing=True)
+    return tf.function(step, reduce_retracing=True, autograph=False)
 
 
 def _batch(data: Images, indices: Any, seed: Any, plan: Plan) -> tuple[Any, Any, Any]:

@@ -378,15 +378,15 @@ def _slots(config: AgentConfig) -> dict[str, Any]:
     names = [bundle.slot for bundle in config.bundles if isinstance(bundle, SlotConfig)]
     if config.update and config.update.agent:
         names.append(AGENT_SLOT)
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
     for name in names:
         try:
             state = read_state(config.state / SLOTS / name)
         except (OSError, ValueError) as error:
             raise ScanwrightError(f"slot '{name}': its state cannot be read; start the agent") from error
         versions = {"current": state.current, "previous": state.previous, "trial": state.trial}
-        found[name] = {key: value and version_of(value) for key, value in versions.items()}
-        found[name]["result"] = state.result and asdict(state.result)
+        named = {key: value and version_of(value) for key, value in versions.items()}
+        found[name] = named | {"result": state.result and asdict(state.result)}
     return found
 
 

@@ -93,6 +93,10 @@ def _tell_all(config: AgentConfig, wait_s: float, discard: bool, say: Say) -> No
         database.watch(connection.wake)
         connection.start()
         try:
+            # A connection that is cut off while it comes about has its last will told after all is cleared.
+            deadline = time.monotonic() + min(wait_s, _FAREWELL_S)
+            while not connection.online and time.monotonic() < deadline:
+                time.sleep(_LOOK_S)
             _drain(outbox, wait_s, say)
             undelivered = outbox.counts()["finding"] + outbox.aside()["finding"]
             (originals,) = database.read("SELECT count(*) FROM original WHERE forwarded IS NULL")[0]

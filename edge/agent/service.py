@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -42,6 +41,7 @@ from edge.agent.room import NoRoomError, Room
 from edge.agent.sender import Sender
 from edge.agent.settings import SettingsFile, applied
 from edge.agent.spool import Spool
+from edge.agent.startup import say_what_is_used
 from edge.agent.state import CASE_KEY, DATABASE, lock_state
 from edge.agent.store import Store
 from edge.agent.telling import Telling
@@ -245,7 +245,7 @@ class Agent:
 
     def _run(self, stop: threading.Event) -> None:
         feeds = self._lasting.feeds
-        self._say_what_is_used()
+        say_what_is_used(self._config, self._models, self._audit, self._recorder)
         self._connection.start()
         for sender in self._outgoing:
             sender.start()
@@ -333,33 +333,6 @@ class Agent:
                 self._room.refused(error)
             else:
                 self._lasting.feeds.taken()
-
-    def _say_what_is_used(self) -> None:
-        used = {
-            "agent_version": __version__,
-            "config_sha256": hashlib.sha256(self._config.model_dump_json().encode()).hexdigest(),
-            **{f"bundle {model.ref.name}": model.ref.sha256 for model in self._models},
-        }
-        self._audit.add("start", used)
-        for model in self._models:
-            said = {"bundle": model.ref.name, "version": model.ref.version, "engine": model.engine}
-            log.info("bundle loaded", extra=said | {"golden_difference": model.golden_difference})
-            if model.not_accelerated:
-                message = f"{model.ref.name} runs as int8 on the CPU: {model.not_accelerated}"
-                self.say("warning", "not_accelerated", message[:1000])
-        if not all(model.ref.signed for model in self._models):
-            self._recorder.tell(
-                "warning",
-                "bundle_unsigned",
-                "running a bundle without proof of origin, because allow_unsigned is set",
-                {"bundles": ", ".join(model.ref.name for model in self._models if not model.ref.signed)},
-            )
-        mqtt = self._config.mqtt
-        if mqtt.protocol == "3.1.1" and not mqtt.receipts:
-            log.warning(
-                "MQTT 3.1.1 without receipts: the broker's word is all there is that a finding arrived;"
-                " it says nothing of refusals or missing subscribers"
-            )
 
     def _broker_changed(self, online: bool, why: str) -> None:
         where = f"{self._config.mqtt.host}:{self._config.mqtt.port}"

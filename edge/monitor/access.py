@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, quote
 
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.monitor.store import accounts, audit
-from edge.monitor.store.accounts import Account, Role
+from edge.monitor.store.accounts import Account, Role, Session
 from edge.monitor.store.database import Database, UnavailableError
 from edge.monitor.view import FleetView
 from edge.web.catalogue import languages, load_texts
@@ -28,6 +28,7 @@ COOKIE = "session"
 _FORM_BYTES = 20_000
 _TRIES, _WAIT_S, _LONGEST_S = 5, 15.0, 900.0  # wrong passwords that cost no time; then doubling waits
 _REMEMBERED = 10_000
+_REMEMBERED_S = 3600.0  # a session, while the store is away
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
@@ -156,9 +157,8 @@ def guarded(role: Role, endpoint: Endpoint) -> Callable[[Request], Awaitable[Res
 
 
 async def _answer(request: Request, role: Role, endpoint: Endpoint) -> Response:
-    database: Database = request.app.state.database
     token = request.cookies.get(COOKIE, "")
-    session = await run_in_threadpool(accounts.of_token, database, token, time.time()) if token else None
+    session = await run_in_threadpool(_session, request.app.state, request.method, token) if token else None
     if session is None:
         if request.method != "GET" or request.url.path.startswith("/api/"):
             return PlainTextResponse("log in first\n", status_code=401)
@@ -177,6 +177,27 @@ async def _answer(request: Request, role: Role, endpoint: Endpoint) -> Response:
             await run_in_threadpool(visit.write, lambda _: None, "refused", path=request.url.path, needs=role)
         return PlainTextResponse(refused, status_code=403)
     return await run_in_threadpool(endpoint, visit)
+
+
+def _session(state: Any, method: str, token: str) -> Session | None:
+    """The session of a token. While the store is away those that were seen lately may still look: the fleet's
+    page then shows what was known last."""
+    now, seen = time.time(), state.sessions
+    try:
+        session = accounts.of_token(state.database, token, now)
+    except UnavailableError:
+        known, at = seen.get(token, (None, 0.0))
+        if method != "GET" or known is None or now - at > _REMEMBERED_S:
+            raise
+        return cast(Session, known)
+    if session is None:
+        seen.pop(token, None)
+    else:
+        seen[token] = (session, now)
+        seen.move_to_end(token)
+        while len(seen) > _REMEMBERED:
+            seen.popitem(last=False)
+    return session
 
 
 async def read_form(request: Request) -> dict[str, str] | None:

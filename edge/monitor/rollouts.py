@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ __all__ = ["Rollouts", "View", "change", "record_outcome", "start", "step", "vie
 
 log = logging.getLogger(__name__)
 
-_EVERY_S = 5.0
+_LEAST_S, _SHARE = 1.0, 10.0  # seconds between steps, and at least so many times what one took
 _ACTOR = "rollout"
 _Key = tuple[str, str]
 
@@ -222,11 +222,14 @@ class Rollouts:
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._stop.wait(_EVERY_S):
+        wait = _LEAST_S
+        while not self._stop.wait(wait):
+            begun = time.monotonic()
             try:
                 step(self._database, time.time())
             except UnavailableError as error:
                 log.warning("rollouts wait: %s", error)
+            wait = max(_LEAST_S, _SHARE * (time.monotonic() - begun))
 
 
 def _step(connection: Connection, database: Database, id_: str, now: float) -> None:
@@ -234,14 +237,15 @@ def _step(connection: Connection, database: Database, id_: str, now: float) -> N
     if row is None or row.state != "running":
         return
     plan = Plan.model_validate_json(row.plan)
-    carts = _carts(connection, database, row.bundle, row.site)
     members = _members(connection, database, id_)
+    decided = {key for key, member in members.items() if member.state not in ("waiting", "ordered")}
+    carts = _carts(connection, database, row.bundle, row.site, decided)
     # Carts that appeared meanwhile get it with the last.
     new = {key: len(plan.stages) - 1 for key in carts.keys() - members.keys() if not carts[key].retired}
     _enrol(connection, database, id_, new, now)
     members |= {key: Member(*key, stage, since=now) for key, stage in new.items()}
     for key, member in members.items():
-        if member.state not in ("waiting", "ordered"):
+        if key in decided:
             continue
         cart = carts.get(key) or Cart(*key, online=False, retired=True)
         state, detail = rules.judged(member, cart, row.version)
@@ -367,8 +371,10 @@ def _drifts(connection: Connection, database: Database, row: Row[Any]) -> Sequen
     ]
 
 
-def _carts(connection: Connection, database: Database, bundle: str, site: str) -> dict[_Key, Cart]:
-    """Carts that are known to have the bundle, in a slot or fixed."""
+def _carts(
+    connection: Connection, database: Database, bundle: str, site: str, but: Collection[_Key] = ()
+) -> dict[_Key, Cart]:
+    """Carts that are known to have the bundle, in a slot or fixed; ``but`` some that need no look."""
     table = database.tables["device"]
     columns = ("site", "device", "online", "bundles", "health", "health_at", "birth", "retired_at")
     query = select(*(table.c[name] for name in columns))
@@ -376,7 +382,7 @@ def _carts(connection: Connection, database: Database, bundle: str, site: str) -
         query = query.where(table.c.site == site)
     carts = {}
     for row in connection.execute(query).all():
-        if (cart := _cart(row, bundle)) is not None:
+        if (row.site, row.device) not in but and (cart := _cart(row, bundle)) is not None:
             carts[cart.key] = cart
     return carts
 

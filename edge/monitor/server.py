@@ -8,6 +8,7 @@ import logging
 import socket
 import ssl
 import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -82,6 +83,7 @@ def create_app(
     app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
     app.state.database, app.state.view, app.state.tries = database, view, Tries()
     app.state.hashing = asyncio.Semaphore(_HASHING)
+    app.state.sessions = OrderedDict()
     app.state.closing, app.state.streams = closing or threading.Event(), 0
     return app
 

@@ -21,10 +21,10 @@ def test_an_update_killed_anywhere_leaves_what_was_signed():
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed: apt-get install strace")
     cuts = "0" if why_not() else "5"
-    command = [sys.executable, str(ROOT / "benchmarks/update_kills.py"), "--kills", "40", "--cuts", cuts]
+    command = [sys.executable, str(ROOT / "benchmarks/update_kills.py"), "--kills", "24", "--cuts", cuts]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
-    assert result["positions"] > 400 and result["kills"] >= 40
+    assert result["positions"] > 400 and result["kills"] >= 24
     assert 0 < result["new"] < result["kills"]  # kills before and after the rename that decides
     assert result["invalid"] == result["stuck"] == result["forgotten"] == 0

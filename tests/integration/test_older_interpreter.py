@@ -174,10 +174,8 @@ def model_with(model: bytes, operator: str, version: int) -> bytes:
 
 
 @pytest.mark.slow
-def test_every_recipes_model_gives_the_same_in_the_older_interpreter(tmp_path) -> None:
-    from tiny_runs import tiny_run  # imports TensorFlow
-
-    models = {name: tiny_run(name).files["int8.tflite"] for name in recipe_names()}
+def test_every_recipes_model_gives_the_same_in_the_older_interpreter(tmp_path, tiny_run) -> None:
+    models = {name: tiny_run(name)["int8.tflite"] for name in recipe_names()}
     for name, model in models.items():
         (tmp_path / f"{name}.tflite").write_bytes(model)
     run_older(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from rich.console import Console
-from tiny_runs import tiny_run
 
 from edge.bundle.manifest import Manifest
 from edge.imaging.frame import Frame
@@ -28,8 +28,10 @@ SEGMENTATIONS = {name for name in recipe_names() if load_recipe(name).task == "s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", recipe_names())
-def test_a_recipe_by_its_name_makes_a_model_that_both_interpreters_take(name: str) -> None:
-    files = tiny_run(name).files
+def test_a_recipe_by_its_name_makes_a_model_that_both_interpreters_take(
+    name: str, tiny_run: Callable[[str], dict[str, bytes]]
+) -> None:
+    files = tiny_run(name)
     manifest = Manifest.model_validate_json(files["manifest.json"])
     predictor = Predictor.from_model(files["int8.tflite"], manifest)
     size = manifest.input

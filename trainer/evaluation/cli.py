@@ -19,8 +19,9 @@ __all__ = ["evaluate"]
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Labelled images.")
 @click.option("--split", help="train, val, test or all; else test, else val, else all.")
+@click.option("--onnx", is_flag=True, help="Score model.onnx, which a Jetson's GPU runs.")
 @json_option
-def evaluate(bundle: Path, data: Path, split: str | None, json_file: str | None) -> None:
+def evaluate(bundle: Path, data: Path, split: str | None, onnx: bool, json_file: str | None) -> None:
     """Measure BUNDLE on labelled images, through the path that a device takes.
 
     A prediction is the argmax of calibrated probabilities: thresholds change decisions, not these figures.
@@ -36,7 +37,7 @@ def evaluate(bundle: Path, data: Path, split: str | None, json_file: str | None)
     dataset = load_dataset(data, opened.manifest.labels)
     name = SPLITS.get(split.lower(), split) if split else dataset.default_split
     with Reporter().bar("Evaluating", len(dataset.split(name))) as advance:
-        result = measure(opened, dataset, name, advance)
+        result = measure(opened, dataset, name, advance, onnx=onnx)
     if result["overlap"]:
         click.echo(
             f"warning: {result['overlap']} of {result['n']} images are among those the model was trained on; "

@@ -15,6 +15,7 @@ from edge.errors import BadInputError
 from edge.imaging.fingerprint import decode_hashes, pixel_hash
 from edge.imaging.frame import Frame
 from edge.inference.decision import decide, probabilities
+from edge.inference.engine import EngineError
 from edge.inference.predictor import Predictor
 from trainer.data.dataset import Dataset
 from trainer.data.folders import SPLITS
@@ -26,7 +27,12 @@ __all__ = ["check_task", "evaluate"]
 
 
 def evaluate(
-    bundle: Bundle, dataset: Dataset, split: str, advance: Callable[[], object] = lambda: None
+    bundle: Bundle,
+    dataset: Dataset,
+    split: str,
+    advance: Callable[[], object] = lambda: None,
+    *,
+    onnx: bool = False,
 ) -> dict[str, Any]:
     """Score every readable image of a split.
 
@@ -35,6 +41,7 @@ def evaluate(
         dataset: read with the bundle's labels.
         split: "train", "val", "test" or "all".
         advance: called after each image.
+        onnx: score ``model.onnx`` on the best provider that is here, not what this machine would run.
 
     Returns:
         The keys of ``evaluate --json``: those of :func:`trainer.evaluation.metrics.summarize`,
@@ -45,12 +52,14 @@ def evaluate(
     Raises:
         BadInputError: the data is of another kind than the model, has no such split, or none of its images
             can be read.
-        EngineError: the interpreter failed.
+        EngineError: the interpreter failed, or ``model.onnx`` cannot be run as it should.
     """
     manifest = bundle.manifest
     check_task(dataset, manifest)
     samples = dataset.split(split)
-    predictor = Predictor(bundle)
+    predictor = Predictor(bundle, interpreter="onnxruntime" if onnx else "auto")
+    if onnx and predictor.not_accelerated:
+        raise EngineError(f"{bundle.path}: {predictor.not_accelerated}")
     fingerprint = manifest.provenance.training_data
     trained_on = decode_hashes(fingerprint) if fingerprint else set()
     masks = MaskCounts(manifest) if manifest.task == "segmentation" else None

@@ -25,10 +25,8 @@ ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 _MADE = "1767225600"  # 2026-01-01: a package's bytes depend on what is in it, not on when it was made
 _RELOAD = "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
-_UNITS = (
-    *(f"scanwright-{name}.service" for name in ("agent", "clock", "firewall", "power")),
-    "media-scanwright.mount",
-)
+_SERVICES = ("agent", "clock", "firewall", "power")
+_UNITS = (*(f"scanwright-{name}.service" for name in _SERVICES), "media-scanwright.mount")
 _STICK = "60-scanwright-stick.rules"
 
 
@@ -100,8 +98,8 @@ find /opt/scanwright/lib -name __pycache__ -prune -exec rm -rf {} + || true
                 f'u scanwright - "scanwright agent" {STATE}\nm scanwright video\n'.encode()
             ),
             "/usr/lib/scanwright/overlay-init": Entry(_shipped("card/overlay-init"), 0o755),
-            "/usr/lib/scanwright/power-guard": Entry(_shipped("card/power-guard"), 0o755),
             f"/usr/lib/udev/rules.d/{_STICK}": Entry(_shipped(f"systemd/{_STICK}")),
+            "/usr/lib/scanwright/power-guard": Entry(_shipped("card/power-guard"), 0o755),
         } | {f"/usr/lib/systemd/system/{unit}": Entry(_shipped(f"systemd/{unit}")) for unit in _UNITS}
         return write_package(package, root, entries, out, {"/opt/scanwright/bin/scanwright"})
 

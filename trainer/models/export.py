@@ -33,4 +33,4 @@ def export(model: Any) -> tuple[Any, Any]:
     # The converter saves the owner with all that hangs on it; a Keras model would take it four times as long.
     owner = tf.Module()
     owner.weights = network.weights
-    return tf.function(serve).get_concrete_function(image), owner
+    return tf.function(serve, autograph=False).get_concrete_function(image), owner

@@ -133,6 +133,7 @@ def logout(visit: Visit) -> Response:
     """End the session."""
     token = visit.request.cookies.get(COOKIE, "")
     visit.write(lambda connection: accounts.end(connection, visit.database, token), "logout")
+    visit.request.app.state.sessions.pop(token, None)
     answer = RedirectResponse("/login", status_code=303)
     answer.delete_cookie(COOKIE, httponly=True, samesite="lax")
     return answer

@@ -199,9 +199,8 @@ def _share(visit: Visit, share: Share) -> Child:
     if share.value is None:
         return "–"
     low, high = share.interval
-    interval = visit.t(
-        "accuracy.interval", low=percent(visit, low), high=percent(visit, high), k=share.k, n=share.n
-    )
+    shares = {"low": _whole(visit, low), "high": _whole(visit, high)}
+    interval = visit.t("accuracy.interval", **shares, k=share.k, n=share.n)
     bar = tag(
         "svg",
         tag("rect", x=f"{low * 100:.1f}", width=f"{(high - low) * 100:.1f}", height="1", class_="interval"),
@@ -211,4 +210,9 @@ def _share(visit: Visit, share: Share) -> Child:
         preserveAspectRatio="none",
         aria_hidden="true",
     )
-    return [tag("b", percent(visit, share.value)), bar, tag("small", interval)]
+    return [tag("b", _whole(visit, share.value)), bar, tag("small", interval)]
+
+
+def _whole(visit: Visit, share: float) -> str:
+    """A counted share: of twelve of twelve it is 100 %, and the interval says what that is worth."""
+    return visit.texts["percent"].format(n=f"{share * 100:.0f}")

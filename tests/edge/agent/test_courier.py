@@ -406,3 +406,19 @@ def test_pulled_at_any_step_nothing_is_lost_and_the_next_time_does_it_all(update
     for parcel in site.parcels():
         with parcel.open("rb") as sealed:
             open_parcel(sealed, io.BytesIO(), site.keys.secret, [site.keys.ca.certificate], [])
+
+
+def test_a_courier_that_cannot_sign_or_seal_is_named(site) -> None:
+    said = site.config.model_dump(mode="json")
+    said["mqtt"]["tls"] = None
+    with pytest.raises(ValueError, match=r"courier: needs mqtt\.tls"):
+        AgentConfig.model_validate_json(json.dumps(said))
+    courier = site.config.courier
+    assert courier
+    for text, words in (("AGE-SECRET-KEY-1X", "begins with 'age1'"), ("\xff", "cannot be read")):
+        courier.hq_key.write_bytes(text.encode("latin-1"))
+        with pytest.raises(module.BadInputError, match=words):
+            module.read_keys(site.config, courier)
+    courier.hq_key.unlink()
+    with pytest.raises(module.BadInputError, match="cannot be read"):
+        module.read_keys(site.config, courier)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from edge.inference.predictor import Predictor, replay
 from edge.inference.tflite import TFLiteEngine
 
 runtime = pytest.importorskip("onnxruntime", reason="needs the onnx extra")
-
-from pathlib import Path  # noqa: E402
 
 TINY_ONNX = Path(__file__).parents[2] / "data" / "tiny-qdq.onnx"
 """What ``scanwright package`` makes of tiny.tflite for a Jetson; test_package keeps it current."""

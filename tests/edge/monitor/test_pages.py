@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import pytest
 from fleet import Simulated, png
+from own_certificate import OwnCertificate
 from page_client import PASSWORD, PageClient
 
 from edge.errors import BadInputError, ScanwrightError
@@ -323,10 +324,14 @@ def test_the_store_gone_is_said_and_the_page_shows_what_was_known(
     client, filled, server, database, monkeypatch
 ):
     viewer = client("viewer")
+    assert viewer.get("/").status == 200
     monkeypatch.setattr(database, "read", lambda *_: (_ for _ in ()).throw(unavailable()))
     server.view.look()
     answer = viewer.get("/")
-    assert answer.status == 503 and "try again" in answer.text
+    assert answer.status == 200 and "The store cannot be reached" in answer.text and "cart-1" in answer.text
+    other = viewer.get("/findings")
+    assert other.status == 503 and "try again" in other.text
+    assert PageClient(server.url).get("/", Cookie="session=guessed").status == 503
     assert viewer.get("/healthz").status == 503
     monkeypatch.undo()
     server.view.look()
@@ -360,3 +365,19 @@ def test_a_port_that_is_taken_is_said(database, server):
     port = int(server.url.rsplit(":", 1)[1].strip("/"))
     with pytest.raises(ScanwrightError, match=f"--port {port}"):
         PageServer(database, "127.0.0.1", port)
+
+
+def test_over_https_the_session_is_for_https_alone(database, tmp_path):
+    pem = OwnCertificate(tmp_path).path  # certificate and key
+    with_account = [{"name": "vera", "role": "viewer", "password": HASHED, "created": 0.0}]
+    database.write(lambda c: c.execute(database.insert("account"), with_account) and None).result()
+    server = PageServer(database, "localhost", 0, pem, pem)
+    server.start()
+    try:
+        client = PageClient(server.url, trust=str(pem))
+        answer = client.login("vera")
+        assert answer.status == 303 and "Secure" in answer.headers["set-cookie"]
+        page = client.get("/")
+        assert page.status == 200 and "max-age" in page.headers["strict-transport-security"]
+    finally:
+        server.stop()

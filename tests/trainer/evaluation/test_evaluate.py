@@ -7,10 +7,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle.archive import open_bundle
+from edge.bundle.archive import open_bundle, write_bundle
 from edge.cli import main
 from edge.errors import BadInputError
 from edge.imaging.fingerprint import encode_hashes, pixel_hash
+from edge.inference.engine import EngineError
 from trainer.data.dataset import load_dataset
 from trainer.evaluation.evaluate import evaluate
 from trainer.evaluation.masks import MaskCounts
@@ -57,6 +58,21 @@ def test_the_figures_are_those_of_the_design(bundle, data) -> None:
     assert result["model_bytes"] == len(bundle.member("model.tflite"))
     assert (result["bundle_bytes"], result["bundle_sha256"]) == (bundle.size, bundle.sha256)
     assert scored(bundle, data, "all")["n"] == 20
+
+
+def test_what_a_gpu_runs_is_scored_or_refused_but_never_something_else(
+    tmp_path, bundle, tiny_manifest, tiny_members, data
+) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the onnx extra")
+    dataset = load_dataset(data, bundle.manifest.labels)
+    with pytest.raises(EngineError, match=r"has no model\.onnx"):
+        evaluate(bundle, dataset, "test", onnx=True)
+    kept = Path(__file__).parents[2] / "data/tiny-qdq.onnx"
+    path = write_bundle(
+        tmp_path / "gpu.swb", tiny_manifest(), {**tiny_members(), "model.onnx": kept.read_bytes()}
+    )
+    result = evaluate(open_bundle(path), dataset, "test", onnx=True)
+    assert set(result) == KEYS and result["accuracy"] == 1
 
 
 def test_rows_of_the_confusion_are_the_truth(bundle, data, picture) -> None:
