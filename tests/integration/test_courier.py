@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -46,10 +47,13 @@ class Stick:
 
 
 def said(cart: Cart) -> Any:
-    """What the cart's screen says of a stick."""
+    """What the cart's screen says of a stick; None, too, while there is no screen yet."""
     port = cart.config["screen"]["port"]
-    with urlopen(f"http://127.0.0.1:{port}/api/findings", timeout=10) as answer:
-        return json.load(answer)["stick"]
+    try:
+        with urlopen(f"http://127.0.0.1:{port}/api/findings", timeout=10) as answer:
+            return json.load(answer)["stick"]
+    except URLError:
+        return None
 
 
 def served(cart: Cart) -> Any:

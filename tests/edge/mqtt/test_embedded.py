@@ -23,13 +23,13 @@ def test_a_message_goes_from_one_client_to_another_and_a_retained_one_waits() ->
     got: queue.Queue[tuple[str, bytes]] = queue.Queue()
     with EmbeddedBroker() as broker:
         sender = _client(broker, "sender")
-        assert sender.publish("scanwright/a/b/up/birth", b"born", qos=1, retain=True).rc == 0
+        sender.publish("scanwright/a/b/up/birth", b"born", qos=1, retain=True).wait_for_publish(30)
         receiver = _client(broker, "receiver")
         receiver.on_message = lambda c, u, m: got.put((m.topic, m.payload))
         receiver.subscribe("scanwright/#", qos=1)
-        assert got.get(timeout=5) == ("scanwright/a/b/up/birth", b"born")
+        assert got.get(timeout=30) == ("scanwright/a/b/up/birth", b"born")
         sender.publish("scanwright/a/b/up/finding", b"{}", qos=1)
-        assert got.get(timeout=5) == ("scanwright/a/b/up/finding", b"{}")
+        assert got.get(timeout=30) == ("scanwright/a/b/up/finding", b"{}")
         for client in (sender, receiver):
             client.disconnect()
             client.loop_stop()
