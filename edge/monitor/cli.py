@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import logging
+import shutil
 import signal
 import sys
 import threading
@@ -34,8 +35,9 @@ store_option = click.option(
 
 
 @contextmanager
-def opened(store_url: str, *, receives: bool = False) -> Iterator[Database]:
-    """The store of a command, closed at its end.
+def opened(store_url: str, *, receives: bool = False, create: bool = False) -> Iterator[Database]:
+    """The store of a command, closed at its end. One that is not there is made only with ``create``: a
+    mistyped name must not read as a fleet without findings.
 
     Raises:
         ScanwrightError: it cannot be used; see :class:`edge.monitor.store.database.Database`.
@@ -44,7 +46,7 @@ def opened(store_url: str, *, receives: bool = False) -> Iterator[Database]:
         from edge.monitor.store.database import Database
     except ModuleNotFoundError as error:
         raise ScanwrightError(f"{error.name} is missing; pip install 'scanwright[monitor]'") from error
-    database = Database(store_url, receives=receives)
+    database = Database(store_url, receives=receives, create=create)
     try:
         yield database
     finally:
@@ -101,7 +103,7 @@ def monitor(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with opened(store_url, receives=workers_group is None) as database:
+    with opened(store_url, receives=workers_group is None, create=True) as database:
         from edge.monitor.receiver import Receiver
         from edge.monitor.rollouts import Rollouts
         from edge.monitor.upkeep import Upkeep
@@ -156,7 +158,12 @@ def simulate(url: str, n: int, every: float, seconds: float | None, **options: A
 
 @monitor.group()
 def user() -> None:
-    """Who may use the page: viewers look, reviewers also judge findings, engineers also command carts."""
+    """Who may use the page: viewers look, reviewers also judge findings, engineers also command carts.
+
+    \b
+    Example:
+      scanwright monitor user add amina --role reviewer --store sqlite:///fleet.db
+    """
 
 
 @user.command("add")
@@ -174,7 +181,7 @@ def user_add(name: str, role: str, password_file: Path | None, store_url: str) -
     from edge.monitor.store import accounts, audit
 
     password = _password(password_file)
-    with opened(store_url) as database:
+    with opened(store_url, create=True) as database:
 
         def write(connection: Any) -> None:
             now = time.time()
@@ -236,18 +243,24 @@ def export(store_url: str, out: Path) -> None:
     \b
     Example:
       scanwright monitor export --store sqlite:///fleet.db --out fleet-2026-06
+
+    Not a medical device: findings are decision support.
     """
     from edge.monitor.dump import dump
 
-    try:
-        out.mkdir(parents=True)
-    except OSError as error:
-        raise BadInputError(f"--out {out}: cannot be made ({error.strerror})") from error
+    if out.exists():
+        raise BadInputError(f"--out {out}: is there already; name a new folder")
+    new = out.with_name(f".{out.name}.new")
     with opened(store_url) as database:
         try:
-            counts = dump(database, out)
+            shutil.rmtree(new, ignore_errors=True)
+            new.mkdir(parents=True)
+            counts = dump(database, new)
+            new.rename(out)
         except OSError as error:
             raise ScanwrightError(f"--out {out}: cannot be written ({error.strerror})") from error
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     click.echo(", ".join(f"{n} {name}" for name, n in counts.items()))
 
 

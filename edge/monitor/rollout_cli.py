@@ -118,9 +118,9 @@ def start(
     try:
         plan = Plan(stages=stages, wait_s=wait, failures=failures / 100, patience_s=patience)
     except ValidationError as error:
-        raise BadInputError(
-            "--stages: give growing percentages that end with 100, such as 5,25,100"
-        ) from error
+        wrong = str(error.errors()[0]["loc"][0]).removesuffix("_s")
+        remedy = "give growing percentages that end with 100, such as 5,25,100"
+        raise BadInputError(f"--{wrong}: {remedy if wrong == 'stages' else 'is out of range'}") from error
     with opened(store_url) as database:
         id_, new = rollouts.start(database, bundle, version, site, plan, _who(), time.time())
     click.echo(id_ if new else f"{id_} (runs already)")

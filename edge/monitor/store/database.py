@@ -52,6 +52,7 @@ _WORDS = {
         "real": "DOUBLE PRECISION",
     },
 }
+_NO_STORE = "there is no store here; name the one that 'scanwright monitor' runs on"
 _MIGRATING = 0x5CA17  # PostgreSQL's advisory lock, of any number that is ours
 
 
@@ -66,25 +67,27 @@ class Database:
     same as long as it exists.
     """
 
-    def __init__(self, url: str, *, receives: bool = False) -> None:
+    def __init__(self, url: str, *, receives: bool = False, create: bool = True) -> None:
         """Open or create it and bring it up to the newest schema. ``receives``: findings go in here; of a
-        SQLite file only one program at a time may do that.
+        SQLite file only one program at a time may do that. Without ``create`` it has to be there already.
 
         Raises:
-            BadInputError: the URL is none, or the file cannot be made.
+            BadInputError: the URL is none, the file cannot be made, or is not there and not to be made.
             ScanwrightError: another receiver has it, it is damaged or cannot be reached, or a newer program
                 wrote it.
         """
-        self.url = _parsed(url)
-        self._where = f"--store {self.url.render_as_string(hide_password=True)}"
+        self.url, self._where = _parsed(url)
         self._lock: int | None = None
         self.kind = self.url.get_backend_name()
         if self.kind == "sqlite":
-            self._lock = _hold(Path(str(self.url.database)), self._where) if receives else None
+            path = Path(str(self.url.database))
+            if not create and not path.exists():
+                raise BadInputError(f"{self._where}: {_NO_STORE}")
+            self._lock = _hold(path, self._where) if receives else None
         try:
             self._writer, self._reader = _engine(self.url, "BEGIN IMMEDIATE"), _engine(self.url, "BEGIN")
             with self._writer.begin() as connection:
-                _migrate(connection, self._where)
+                _migrate(connection, self._where, create)
                 self.name = _named(connection)
                 metadata = MetaData()
                 metadata.reflect(connection)
@@ -183,7 +186,8 @@ class Database:
                 future.set_result(result)
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str) -> tuple[URL, str]:
+    """The URL with its driver, and as a message may show it."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -192,7 +196,8 @@ def _parsed(url: str) -> URL:
     if parsed is None or kind not in _DRIVERS or not parsed.database:
         shown = "" if parsed is None else f" {parsed.render_as_string(hide_password=True)}"
         raise BadInputError(f"--store{shown}: give sqlite:///PATH or postgresql://USER@HOST/DATABASE")
-    return parsed.set(drivername=f"{kind}+{_DRIVERS[kind]}")
+    shown = parsed.render_as_string(hide_password=True)
+    return parsed.set(drivername=f"{kind}+{_DRIVERS[kind]}"), f"--store {shown}"
 
 
 def _hold(path: Path, where: str) -> int:
@@ -236,7 +241,7 @@ def _engine(url: URL, begin: str) -> Engine:
     return engine
 
 
-def _migrate(connection: Connection, where: str) -> None:
+def _migrate(connection: Connection, where: str, create: bool) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATING})
     found = inspect(connection).get_table_names()
@@ -244,6 +249,8 @@ def _migrate(connection: Connection, where: str) -> None:
         raise ScanwrightError(
             f"{where}: holds tables of another program; give this monitor a store of its own"
         )
+    if not create and "migration" not in found:
+        raise BadInputError(f"{where}: {_NO_STORE}")
     connection.execute(text("CREATE TABLE IF NOT EXISTS migration (number INTEGER PRIMARY KEY)"))
     done = connection.execute(text("SELECT coalesce(max(number), 0) FROM migration")).scalar_one()
     folder = files("edge.monitor.store") / "migrations"

@@ -7,10 +7,13 @@ from contextlib import closing
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from click.testing import CliRunner
 from fleet import Simulated, png
 from sqlalchemy import select, text
 
 from edge.errors import BadInputError, ScanwrightError
+from edge.monitor.cli import monitor
+from edge.monitor.rollout_cli import rollout
 from edge.monitor.store import audit, commands, fleet, keeping, reviews, shifts
 from edge.monitor.store.database import Database, UnavailableError, statements
 from edge.monitor.store.intake import MonitorEvent, keep, tell
@@ -69,6 +72,34 @@ def test_what_cannot_be_a_store_is_refused_by_name(tmp_path):
         other.commit()
     with pytest.raises(ScanwrightError, match="newer monitor"):
         Database(f"sqlite:///{tmp_path / 'new.db'}")
+
+
+def test_a_mistyped_store_is_named_and_not_made(tmp_path):
+    url = f"sqlite:///{tmp_path / 'flet.db'}"
+    run = CliRunner().invoke
+    for command, arguments in (
+        (monitor, ["user", "list"]),
+        (monitor, ["user", "remove", "amina"]),
+        (monitor, ["export", "--out", str(tmp_path / "out")]),
+        (rollout, ["status"]),
+        (rollout, ["start", "chest", "1.1.0"]),
+        (rollout, ["pause", "chest-1.1.0-3f9a"]),
+    ):
+        error = run(command, [*arguments, "--store", url]).exception
+        assert isinstance(error, BadInputError) and f"--store {url}: there is no store here" in str(error)
+    sqlite3.connect(tmp_path / "flet.db").execute("CREATE TABLE patient (name TEXT)")
+    with pytest.raises(BadInputError, match="there is no store here"):
+        Database(url, create=False)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("flet.db-")] == ["flet.db"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--failures", "nan"), ("--wait", "9" * 400 + "d"), ("--stages", "5,nan")]
+)
+def test_a_rollouts_wrong_figure_is_named(tmp_path, option, value):
+    url = f"sqlite:///{tmp_path / 'fleet.db'}"
+    error = CliRunner().invoke(rollout, ["start", "chest", "1.1.0", option, value, "--store", url]).exception
+    assert isinstance(error, BadInputError) and str(error).startswith(f"{option}: ")
 
 
 @pytest.mark.parametrize("url", ["fleet.db", "mysql://host/x", "sqlite:///", "postgresql://u:secret@host"])
