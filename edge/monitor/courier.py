@@ -238,8 +238,8 @@ def _outcome(connection: Connection, database: Database, head: Head, event: Even
 def _entry(item: Item) -> dict[str, Any]:
     try:
         entry = json.loads(item.data())
-        return {"seq": int(entry["seq"]), "hash": str(entry["hash"])} | dict(entry)
-    except (ValueError, TypeError, KeyError) as error:
+        return dict(entry) | {"seq": int(entry["seq"]), "hash": str(entry["hash"])}
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ParcelError("damaged", "an entry of its audit log is damaged") from error
 
 
@@ -258,8 +258,8 @@ def _keep_audit(
         if new:
             lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in new)
             write_durably(path, (text + lines).encode())
-    except (OSError, ValueError) as error:
-        raise ScanwrightError(f"{path}: cannot be used ({error})") from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ScanwrightError(f"{path}: is no audit log that can be added to; move it away") from error
     changed = [e["seq"] for e in entries if known.get(e["seq"], e["hash"]) != e["hash"]]
     if changed:
         said = f"its audit log was rewritten from entry {changed[0]} on; {path.name} has what it was"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -97,11 +98,14 @@ def export(
     from edge.monitor.delivery import Load, deliver
     from edge.update.parcel import check_recipient
 
+    text = _text(hq_key)
     try:
-        headquarters = check_recipient(_text(hq_key))
+        headquarters = check_recipient(text)
     except BadInputError as error:
         raise BadInputError(f"--hq-key {hq_key}: {error}") from error
-    named = [cart.strip() for cart in carts.split(",") if cart.strip()]
+    named = list(dict.fromkeys(cart.strip() for cart in carts.split(",") if cart.strip()))
+    if not named:
+        raise BadInputError(f"--carts '{carts}': names no cart; give SITE/DEVICE, some separated by commas")
     load = Load(named, repository, revoked, receipts)
     delivery = deliver(stick, headquarters, load, datetime.now(timezone.utc))
     size = sum(file.size for file in delivery.files.values())
@@ -139,9 +143,21 @@ def import_(
     Twice is once, and sticks may come in any order. Parcels stay on the stick; the carts remove those that
     have arrived. Exit code 1 if one was not taken; the others were.
     """
+    import pyrage
+    from cryptography import x509
+
     from edge.monitor.courier import Custody, import_stick
 
-    custody = Custody(_text(key), _all(authorities), _all(revoked))
+    identity = _text(key)
+    try:
+        pyrage.x25519.Identity.from_str(identity.strip())
+    except pyrage.IdentityError as error:
+        raise BadInputError(f"--key {key}: is no {SECRET} that 'scanwright courier keys' made") from error
+    custody = Custody(
+        identity,
+        _all("--ca", authorities, x509.load_pem_x509_certificate),
+        _all("--crl", revoked, x509.load_pem_x509_crl),
+    )
     taken = []
     with opened(store_url) as database:
         for arrived in import_stick(stick, database, custody, receipts, audits, time.time()):
@@ -168,8 +184,15 @@ def _text(path: Path) -> str:
         raise BadInputError(f"{path}: no key that can be read") from error
 
 
-def _all(paths: Sequence[Path]) -> list[bytes]:
-    try:
-        return [path.read_bytes() for path in paths]
-    except OSError as error:
-        raise BadInputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+def _all(option: str, paths: Sequence[Path], check: Callable[[bytes], Any]) -> list[bytes]:
+    """The contents of PEM files, each of which ``check`` reads."""
+    read = []
+    for path in paths:
+        try:
+            read.append(path.read_bytes())
+            check(read[-1])
+        except OSError as error:
+            raise BadInputError(f"{option} {path}: cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise BadInputError(f"{option} {path}: is none; take it from the site's keys") from error
+    return read

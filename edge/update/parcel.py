@@ -271,7 +271,8 @@ def _check(
         raise ParcelError("damaged", "its certificate or signature is damaged") from error
     who = f"{head.site}/{head.device}"
     # First: of what an authority of ours did not issue, nothing can be relied on.
-    if not any(_issued(certificate, one) for one in authorities):
+    # And of its own site's: whoever has one site's authority must not speak for another's carts.
+    if not any(_issued(certificate, one) and _names(one)[0] == head.site for one in authorities):
         raise ParcelError("other_site", f"{who}: its certificate is of no authority that was given")
     key = certificate.public_key()
     try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
-from datetime import datetime, timezone
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -265,8 +267,15 @@ def test_the_commands_say_what_they_did(tmp_path, stick, cart) -> None:
     export = ("export", stick, "--carts", "clinic/cart-1", "--receipts", tmp_path / "receipts", "--hq-key")
     assert "0 files" in run(*export, tmp_path / "site/hq.pub").output
     assert "--hq-key" in str(run(*export, tmp_path / "site/ca.pem").exception)
+    before = (stick / FOLDER / "delivery.json").read_bytes()
+    none = run("export", stick, "--carts", " , ", *export[4:], tmp_path / "site/hq.pub")
+    assert "names no cart" in str(none.exception)
+    assert (stick / FOLDER / "delivery.json").read_bytes() == before
     take = ("import", stick, "--store", f"sqlite:///{tmp_path / 'f.db'}", "--receipts", tmp_path / "receipts")
     take += ("--key", tmp_path / "site/hq.key", "--ca", tmp_path / "site/ca.pem")
+    assert "there is no store here" in str(run(*take).exception) and not (tmp_path / "f.db").exists()
+    with closing(Database(f"sqlite:///{tmp_path / 'f.db'}")):
+        pass
     assert "no parcels" in run(*take).output
     parcel(stick, 1, finding(cart))
     result = run(*take, "--json", tmp_path / "said.json")
@@ -275,3 +284,40 @@ def test_the_commands_say_what_they_did(tmp_path, stick, cart) -> None:
     parcel(stick, 2, finding(cart), keys=SiteKeys("clinic", "cart-1"))
     failed = run(*take)
     assert failed.exit_code == 1 and "1 of 2 parcels were not taken" in str(failed.exception)
+
+
+@pytest.mark.parametrize(
+    ("option", "file"), [("--key", "hq.pub"), ("--ca", "hq.pub"), ("--crl", "ca.pem"), ("--crl", "gone.pem")]
+)
+def test_a_wrong_key_or_list_is_named_before_a_parcel_is_looked_at(
+    tmp_path, stick, cart, database, option, file
+) -> None:
+    KEYS.write(tmp_path / "site")
+    parcel(stick, 1, finding(cart))
+    given = {"--key": tmp_path / "site/hq.key", "--ca": tmp_path / "site/ca.pem"}
+    given |= {option: tmp_path / "site" / file}
+    store = f"sqlite:///{tmp_path / 'fleet.db'}"
+    take = ["import", stick, "--store", store, "--receipts", tmp_path / "r", *itertools.chain(*given.items())]
+    wrong = CliRunner().invoke(courier, [str(argument) for argument in take])
+    assert isinstance(wrong.exception, BadInputError)
+    assert f"{option} {tmp_path / 'site' / file}: " in str(wrong.exception)
+    assert count(database, "event") == 0
+
+
+@pytest.mark.parametrize("seq", ["1e999", "[" * 5000, '"x"'])
+def test_an_audit_log_of_nonsense_costs_its_own_parcel_alone(stick, take, cart, seq) -> None:
+    parcel(stick, 1, Item.of("audit", f'{{"seq": {seq}, "hash": "x"}}'.encode()))
+    parcel(stick, 2, finding(cart))
+    bad, good = take()
+    assert "audit log is damaged" in (bad.problem or "") and good.new == 1
+
+
+def test_one_sites_authority_does_not_speak_for_anothers_carts(tmp_path, stick, database, cart) -> None:
+    other = SiteKeys("elsewhere", "cart-1")
+    forged = SiteKeys("clinic", "cart-1")
+    until = datetime.now(timezone.utc) + timedelta(days=9)
+    forged.cart = other.authority.issue("clinic", "cart-1", "client", [], until)
+    parcel(stick, 1, finding(cart), keys=forged)
+    custody = Custody(KEYS.secret, [KEYS.ca.certificate, other.ca.certificate])
+    (arrived,) = import_stick(stick, database, custody, tmp_path / "receipts", None, T)
+    assert arrived.new == 0 and "no authority that was given" in (arrived.problem or "")
