@@ -209,7 +209,10 @@ async def read_form(request: Request) -> dict[str, str] | None:
         body += chunk
         if len(body) > _FORM_BYTES:
             return None
-    fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+    try:
+        fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
+    except ValueError:  # more fields than any page of ours has
+        return None
     # A field that is there more than once, as check boxes are, is its values, one a line.
     form: dict[str, str] = {}
     for name, value in fields:

@@ -132,6 +132,10 @@ def test_a_form_that_is_not_from_here_is_refused(client, filled, database):
     assert engineer.ask("POST", path, body, Origin="http://elsewhere.example").status == 403
     assert engineer.ask("POST", path, body).status == 403
     assert engineer.post(path, csrf="x" * 22, command="identify").status == 403
+    assert engineer.ask("POST", path, body + "&x=1" * 60, Origin=engineer.origin).status == 403
+    assert (
+        PageClient(engineer.origin).ask("POST", "/login", "x=1&" * 60, Origin=engineer.origin).status == 403
+    )
     assert engineer.post(path, csrf=client("engineer").csrf(), command="identify").status == 403
     assert engineer.ask("POST", path, body + "&x=" + "y" * 30_000, Origin=engineer.origin).status == 403
     assert not commands.of_device(database, "clinic", "cart-1", 5)
