@@ -101,6 +101,17 @@ class KeyFolder:
         """The folder that goes to a holder."""
         return self.path / name if name in (BROKER, HEADQUARTERS) else self.path / "devices" / name
 
+    def check(self, site: Site) -> None:
+        """Refuse another site's file.
+
+        Raises:
+            BadInputError: these keys are not of this site.
+        """
+        if site.site != self.register.site:
+            raise BadInputError(
+                f"{self.path}: these keys are of '{self.register.site}', but SITE.yaml is of '{site.site}'"
+            )
+
     def valid(self, name: str) -> list[Issued]:
         """A holder's certificates that are neither revoked nor expired."""
         return [i for i in self.register.issued if i.name == name and not i.revoked and i.expires > _now()]
@@ -119,8 +130,7 @@ class KeyFolder:
         Raises:
             BadInputError: the holder is not of this site, or has a valid certificate and ``renew`` is False.
         """
-        if site.site != self.register.site:
-            raise BadInputError(f"site: '{site.site}', but these keys are of '{self.register.site}'")
+        self.check(site)
         known = [cart.device for cart in site.carts] + [BROKER, HEADQUARTERS]
         if name not in known:
             raise BadInputError(f"'{name}' is none of this site's holders: {', '.join(known)}")

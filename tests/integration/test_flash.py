@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -122,6 +123,23 @@ def test_a_replaced_cart_keeps_its_name_and_the_dead_ones_certificate_is_revoked
     ]
 
 
+def test_replacing_may_be_tried_again_after_it_failed(desk):
+    assert desk(*GIVEN, "--cart", "cart-1", "--image", "vendor.img", "--out", "a.img")[0] == 0
+    for _ in range(2):
+        code, _, err = desk(*GIVEN, "--replace", "cart-1", "--image", "gone.img", "--out", "b.img")
+        assert code == 2 and "gone.img: no such file" in err
+    assert desk(*GIVEN, "--replace", "cart-1", "--image", "vendor.img", "--out", "b.img")[0] == 0
+
+
+def test_another_sites_file_revokes_nobody(desk):
+    assert desk(*GIVEN, "--cart", "cart-1", "--image", "vendor.img", "--out", "a.img")[0] == 0
+    site = Path("SITE.yaml")
+    site.write_text(re.sub(r"^site: .*$", "site: elsewhere", site.read_text(), flags=re.MULTILINE))
+    code, _, err = desk(*GIVEN, "--replace", "cart-1", "--image", "vendor.img", "--out", "b.img")
+    assert code == 2 and "but SITE.yaml is of 'elsewhere'" in err
+    assert not any(entry.revoked for entry in KeyFolder(Path("keys")).register.issued)
+
+
 @pytest.fixture
 def card(tmp_path: Path) -> Iterator[Path]:
     if os.geteuid():
@@ -168,6 +186,7 @@ def test_a_card_is_written_after_a_yes_alone(desk, card, monkeypatch):
         (("--cart", "cart-1", "--deb", "o", "--release", "buster"), "no release 'buster'"),
         (("--batch", "twice.csv", "--image", "vendor.img", "--out", "o"), "line 3: 'a' is there twice"),
         (("--batch", "odd.csv", "--image", "vendor.img", "--out", "o"), "unknown column 'name'"),
+        (("--batch", "wide.csv", "--image", "vendor.img", "--out", "o"), "line 2: has more cells"),
         (("--batch", "bad.csv", "--image", "vendor.img", "--out", "o"), "line 2: 'Cart 1' is no name"),
         (("--batch", "twice.csv", "--image", "vendor.img", "--device", "/dev/null"), "--batch writes images"),
     ],
@@ -175,6 +194,7 @@ def test_a_card_is_written_after_a_yes_alone(desk, card, monkeypatch):
 def test_what_cannot_be_flashed_is_said_in_one_line_and_leaves_nothing(desk, arguments, words):
     Path("twice.csv").write_text("device\na\na\n")
     Path("odd.csv").write_text("device,name\na,b\n")
+    Path("wide.csv").write_text("device\ncart-1,cart-2\n")
     Path("bad.csv").write_text("device\nCart 1\n")
     before = Path("vendor.img").read_bytes()
     code, _, err = desk(*GIVEN, *arguments)

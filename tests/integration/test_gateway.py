@@ -125,6 +125,10 @@ def test_the_compose_file_runs_what_was_tested(both):
     [
         (("gateway", "SITE.yaml", "--keys", "keys", "--out", "g"), "--headquarters go together"),
         (("gateway", "SITE.yaml", "--keys", "../hq/keys", "--out", "g"), "these keys are of 'hq'"),
+        (
+            ("gateway", "SITE.yaml", "--keys", "keys", "--headquarters", "gone", "--out", "g"),
+            "gone/ca.pem: cannot be read",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_refused(both, arguments, words):

@@ -105,6 +105,7 @@ def flash(
     opened = None
     if keys is not None:
         folder = KeyFolder(keys)
+        folder.check(site)
         opened = Keys(folder, passphrase_of(folder, passphrase_file))
     carts, site = _carts(site, cart or replace, batch)
     for one in carts:
@@ -144,6 +145,9 @@ def _carts(site: Site, name: str | None, batch: Path | None) -> tuple[tuple[Cart
 def _revoke(keys: Keys | None, device: str) -> None:
     if keys is None:
         raise BadInputError("--replace: give --keys; the dead cart's certificates are revoked")
+    if not keys.folder.valid(device):
+        click.echo(f"{device}: has no valid certificate to revoke", err=True)
+        return
     count = keys.folder.revoke(device, keys.passphrase)
     made = keys.folder.path / "broker" / "crl.pem"
     click.echo(f"{device}: {count} revoked; copy {made} to the broker and restart it")

@@ -91,12 +91,14 @@ def read_batch(path: Path, site: Site) -> Site:
         raise BadInputError(f"{path}: cannot be read as CSV") from error
     if not rows or "device" not in rows[0]:
         raise BadInputError(f"{path}: give a first line 'device' and under it one name a line")
-    if unknown := sorted(str(key) for key in set(rows[0]) - {"device", "like"}):
+    if unknown := sorted(str(key) for key in rows[0].keys() - {"device", "like", None}):
         raise BadInputError(f"{path}: unknown column '{unknown[0]}'; there are 'device' and 'like'")
     carts: dict[str, Cart] = {}
     known = {cart.device: cart for cart in site.carts}
     for number, row in enumerate(rows, 2):
         name, like = (row["device"] or "").strip(), (row.get("like") or "").strip()
+        if None in row:
+            raise BadInputError(f"{path}: line {number}: has more cells than the first line has columns")
         if not is_name(name):
             raise BadInputError(f"{path}: line {number}: '{name}' is no name: a-z, 0-9 and inner hyphens")
         if name in carts:

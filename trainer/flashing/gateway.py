@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import yaml
@@ -28,24 +27,29 @@ def write_gateway(site: Site, keys: KeyFolder, headquarters: Path | None, out: P
     Raises:
         BadInputError: the keys are another site's, or the bridge lacks its certificate.
     """
-    if keys.register.site != site.site:
-        raise BadInputError(f"site: '{site.site}', but these keys are of '{keys.register.site}'")
+    keys.check(site)
     if (headquarters is not None) != (site.broker.headquarters is not None):
-        raise BadInputError("broker.headquarters and --headquarters go together")
+        raise BadInputError(
+            "broker.headquarters in SITE.yaml and --headquarters go together; give both or none"
+        )
+    sources = {name: keys.holder(BROKER) / name for name in (*_FILES, "crl.pem")}
+    if headquarters is not None:
+        sources |= {f"headquarters/{name}": headquarters / name for name in _FILES}
     folder = out / "mosquitto"
     try:
+        files = {name: path.read_bytes() for name, path in sources.items()}
+    except OSError as error:
+        raise BadInputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (*_FILES, "crl.pem"):
-            shutil.copy(keys.holder(BROKER) / name, folder / name)
+        for name, data in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_durably(folder / name, data, 0o600 if name.endswith("key.pem") else 0o644)
         write_durably(folder / "mosquitto.conf", configuration(site).encode(), 0o644)
         write_durably(folder / "acl", acl(site.site, HEADQUARTERS).encode(), 0o600)
-        if headquarters is not None:
-            (folder / "headquarters").mkdir(exist_ok=True)
-            for name in _FILES:
-                shutil.copy(headquarters / name, folder / "headquarters" / name)
         write_durably(out / "compose.yaml", _compose(site).encode(), 0o644)
     except OSError as error:
-        raise BadInputError(f"{error.filename}: {error.strerror}") from error
+        raise BadInputError(f"{out}: cannot be written ({error.strerror})") from error
 
 
 def _compose(site: Site) -> str:
