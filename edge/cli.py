@@ -112,7 +112,8 @@ def _explain(error: Exception) -> str:
         return str(error)
     if isinstance(error, click.ClickException):
         usage = isinstance(error, click.UsageError) and error.ctx
-        return error.format_message() + (f" See '{usage.command_path} --help'." if usage else "")
+        message = error.format_message()
+        return f"{message.rstrip('.')}. See '{usage.command_path} --help'." if usage else message
     if isinstance(error, ImportError):
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra:

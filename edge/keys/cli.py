@@ -46,7 +46,13 @@ _passphrase_option = click.option(
 @click.group()
 def keys() -> None:
     """Make and take back the certificates that carts and broker know each other by, and the keys that
-    releases are signed with."""
+    releases are signed with.
+
+    \b
+    Examples:
+      scanwright keys init SITE.yaml --out keys
+      scanwright keys release init --out release-keys
+    """
 
 
 keys.add_command(release)

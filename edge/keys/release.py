@@ -119,10 +119,15 @@ class ReleaseKeys:
                     found.append(CryptoSigner(private, key))
                     break
         if len(found) < root.roles[role].threshold:
-            holders = ", ".join(sorted(_holder(root.keys[keyid]) for keyid in root.roles[role].keyids))
+            holders = sorted(_holder(root.keys[keyid]) for keyid in root.roles[role].keyids)
+            if role != Root.type:
+                raise BadInputError(
+                    f"{self.path}: {holders[0]}.key, which must sign, is not here; put it back, or if it is"
+                    f" lost: scanwright keys release rotate {holders[0]}"
+                )
             raise BadInputError(
-                f"{self.path}: {root.roles[role].threshold} of the keys {holders} must sign, {len(found)} are"
-                " here; name the folders of the others by --with"
+                f"{self.path}: {root.roles[role].threshold} of the keys {', '.join(holders)} must sign,"
+                f" {len(found)} are here; name the folders of the others by --with"
             )
         return found
 

@@ -39,7 +39,12 @@ def passphrase_of(keys: ReleaseKeys, file: Path | None) -> bytes | None:
 
 @click.group()
 def release() -> None:
-    """Make and change the keys that carts believe updates by."""
+    """Make and change the keys that carts believe updates by.
+
+    \b
+    Example:
+      scanwright keys release init --out release-keys
+    """
 
 
 @release.command()

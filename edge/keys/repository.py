@@ -114,12 +114,15 @@ def _add(folder: Path, targets: Targets, path: Path, name: str, said: Custom) ->
     kept = folder / f"{target.hashes['sha256']}.{name}"
     if not kept.exists():
         new = folder / f".{kept.name}.new"
-        with path.open("rb") as source, new.open("wb") as copy:
-            shutil.copyfileobj(source, copy, 1 << 20)
-            copy.flush()
-            os.fsync(copy.fileno())
-        new.chmod(0o644)
-        new.replace(kept)
+        try:
+            with path.open("rb") as source, new.open("wb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+                copy.flush()
+                os.fsync(copy.fileno())
+            new.chmod(0o644)
+            new.replace(kept)
+        finally:
+            new.unlink(missing_ok=True)  # on a full disk it would keep the room
         sync_folder(folder)
 
 

@@ -93,6 +93,13 @@ def test_what_cannot_be_published_is_named(run, keys, tmp_path, tiny_bundle, mon
     assert not (tmp_path / "repo").exists()
 
 
+def test_a_key_that_publishing_lacks_is_named_with_what_to_do(run, keys, tmp_path):
+    (keys / "snapshot.key").rename(tmp_path / "away.key")
+    code, _, error = run("publish", "--repo", "repo", "--keys", "keys")
+    assert code == 2 and "keys: snapshot.key" in error and "--with" not in error
+    assert "keys release rotate snapshot" in error and not (tmp_path / "repo").exists()
+
+
 def test_a_repository_of_other_keys_is_left_alone(run, keys, tmp_path):
     assert run("publish", "--repo", "repo", "--keys", "keys")[0] == 0
     before = (tmp_path / "repo/metadata/timestamp.json").read_bytes()
