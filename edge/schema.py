@@ -60,6 +60,8 @@ def parse(text: str | bytes, model: type[Model], origin: str) -> Model:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
+        if isinstance(error, _TwiceError):
+            where += f": {error.problem}"
         raise BadInputError(f"{origin}: not valid YAML{where}") from error
     if not isinstance(data, dict):
         raise BadInputError(f"{origin}: expected keys and values, found {type(data).__name__}")
@@ -70,12 +72,26 @@ def parse(text: str | bytes, model: type[Model], origin: str) -> Model:
         raise BadInputError(f"{origin}: {_first_problem(error, model)}") from error
 
 
+class _TwiceError(yaml.MarkedYAMLError):
+    """A key is there twice: which of its values is meant nobody knows."""
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise _TwiceError(problem=f"'{key.value}' is there twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return super().construct_mapping(node, deep)
+
+
 def _load(text: str | bytes) -> object:
     # YAML reads JSON, but slowly, and takes 1e-05 for text.
     try:
         return json.loads(text)
     except ValueError:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
 
 
 def _first_problem(error: ValidationError, model: type[BaseModel]) -> str:

@@ -88,8 +88,14 @@ def check(path: Path) -> None:
     config = load_config(path)
     from edge.agent.broker import broker_of
     from edge.agent.model import load_models
+    from edge.agent.state import check_state
     from edge.mqtt.topics import Topics
 
+    check_state(config.state)
+    if config.update:
+        from edge.update.client import Trust
+
+        Trust(config.state / "update", config.update.root)
     click.echo(f"ok    configuration of {config.site}/{config.device}")
     for model in load_models(config):
         ref = model.ref

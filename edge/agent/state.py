@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import BadInputError, ScanwrightError
 
-__all__ = ["CASE_KEY", "DATABASE", "SLOTS", "lock_state", "running_agent"]
+__all__ = ["CASE_KEY", "DATABASE", "SLOTS", "check_state", "lock_state", "running_agent"]
 
 DATABASE = "agent.db"
 CASE_KEY = "case.key"  # destroyed, all that names a patient is lost
@@ -45,6 +45,17 @@ def lock_state(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_state(folder: Path) -> None:
+    """Whether the folder is there or could be made; nothing is made.
+
+    Raises:
+        BadInputError: it is not, and could not.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise BadInputError(f"state: {folder} cannot be written ({there} is no folder that may be written)")
 
 
 def running_agent(folder: Path) -> int | None:

@@ -68,9 +68,9 @@ class Trust:
             self.root = root.read_bytes()
             Metadata.from_bytes(self.root)
         except OSError as error:
-            raise BadInputError(f"update.root: {root} cannot be read ({error.strerror})") from error
+            raise BadInputError(f"{root}: the pinned root cannot be read ({error.strerror})") from error
         except RepositoryError as error:
-            raise BadInputError(f"update.root: {root} is no root.json of a release repository") from error
+            raise BadInputError(f"{root}: is no root.json of a release repository") from error
         self._path = folder / "floor.json"
         self._floor = read(self._path, _Floor) if self._path.exists() else _Floor()
 

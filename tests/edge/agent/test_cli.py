@@ -70,6 +70,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         ({"mqtt": {"password_file": "none"}}, ["password_file", "none"]),
         ({"mqtt": {"tls": {"ca": "none.pem"}}}, ["mqtt.tls", "none.pem"]),
         ({"sources": []}, ["agent.yaml", "sources"]),
+        ({"update": {"root": "none.json", "repositories": ["r"]}}, ["none.json", "cannot be read"]),
+        ({"update": {"root": "agent.yaml", "repositories": ["r"]}}, ["agent.yaml", "no root.json"]),
         ({"site": ...}, ["agent.yaml", "site"]),
     ],
 )
@@ -78,6 +80,18 @@ def test_a_wrong_configuration_is_one_line_and_exit_2(capsys, config, command, c
     code, _, err = run(capsys, command, "--config", config(**changes))
     assert code == 2
     assert len(err.splitlines()) == 1 and all(word in err for word in words), err
+
+
+def test_a_state_folder_that_cannot_be_is_named(capsys, config):
+    code, _, err = run(capsys, "check", "--config", config(state="agent.yaml"))
+    assert code == 2 and "state: " in err and "is no folder that may be written" in err
+
+
+def test_a_key_that_is_there_twice_is_named_with_its_line(capsys, config):
+    path = Path(config())
+    path.write_text(path.read_text() + "site: other\n")
+    code, _, err = run(capsys, "check", "--config", str(path))
+    assert code == 2 and f"at line {len(path.read_text().splitlines())}: 'site' is there twice" in err
 
 
 def test_check_tries_all_and_says_what_is_not_there_yet(capsys, config, tmp_path):
