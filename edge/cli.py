@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import click
 
 from edge import __version__
-from edge.errors import ScanwrightError
+from edge.errors import ScanwrightError, shown
 
 __all__ = ["cli", "main"]
 
@@ -102,7 +102,7 @@ def main(args: Sequence[str] | None = None) -> None:
     except Exception as error:  # noqa: BLE001  the last border before the user: no traceback passes it
         if settings.debug:
             traceback.print_exc()
-        click.echo("error: " + " ".join(_explain(error).splitlines()), err=True)
+        click.echo("error: " + shown(" ".join(_explain(error).splitlines())), err=True)
         sys.exit(error.exit_code if isinstance(error, (ScanwrightError, click.ClickException)) else 1)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["BadInputError", "ScanwrightError"]
+__all__ = ["BadInputError", "ScanwrightError", "shown"]
 
 
 class ScanwrightError(Exception):
@@ -15,3 +15,8 @@ class BadInputError(ScanwrightError):
     """What the user gave cannot be used; the message names file, field and remedy (exit code 2)."""
 
     exit_code = 2
+
+
+def shown(text: str) -> str:
+    """A text of somebody else's (a cart's, a stick's) as one line that cannot steer a terminal or a log."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from edge.errors import BadInputError, ScanwrightError
+from edge.errors import BadInputError, ScanwrightError, shown
 from edge.files import write_durably
 from edge.monitor.cli import opened, store_option
 from edge.output import json_option, write_json
@@ -167,7 +167,9 @@ def import_(
                 what += f"; {len(arrived.refused)} messages are none and stay on the cart"
             if arrived.expired:
                 what += "; its certificate has ended, renew it"
-            click.echo(f"{arrived.cart} {arrived.name}: {arrived.problem or what}", err=bool(json_file))
+            click.echo(
+                shown(f"{arrived.cart} {arrived.name}: {arrived.problem or what}"), err=bool(json_file)
+            )
     if json_file:
         write_json({"parcels": [vars(arrived) for arrived in taken]}, json_file)
     failed = sum(arrived.problem is not None for arrived in taken)

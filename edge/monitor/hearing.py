@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from edge.errors import shown
 from edge.mqtt.payloads import Ack, Birth, Event, Finding, Health, Response, Stamp
 from edge.mqtt.topics import OFFLINE, ONLINE, ROOT
 from edge.schema import Contract, is_name
@@ -93,7 +94,7 @@ def hear(topic: str, payload: bytes, received: float, *, retained: bool = False)
         body = model.model_validate_json(payload)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])[:100]
+        where = shown(".".join(str(part) for part in problem["loc"])[:100])
         raise refused(f"it is no {model.__name__}: {where} {problem['msg']}".strip()) from error
     if isinstance(body, Birth | Finding) and (body.site, body.device) != (site, device):
         raise refused("it speaks for another device than its topic's", "message_forged")

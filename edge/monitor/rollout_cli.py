@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import TypeAdapter, ValidationError
 
-from edge.errors import BadInputError
+from edge.errors import BadInputError, shown
 from edge.monitor.cli import opened, store_option
 from edge.output import json_option, write_json
 
@@ -154,9 +154,9 @@ def status(id_: str | None, json_file: str | None, store_url: str) -> None:
             f"{counts[state]} {state}" for state in ("done", "ordered", "waiting", "failed", "excused")
         )
         stage = f"stage {view.stage + 1} of {len(view.plan.stages)}"
-        click.echo(f"{view.id}  {view.state}  {stage}  {view.site or 'all sites'}: {said}; {view.why}")
+        click.echo(f"{view.id}  {view.state}  {stage}  {view.site or 'all sites'}: {said}; {shown(view.why)}")
         for member in view.members if id_ is not None else ():
-            detail = f"  {member.detail}" if member.detail else ""
+            detail = f"  {shown(member.detail)}" if member.detail else ""
             click.echo(f"  {member.stage + 1}  {member.site}/{member.device}  {member.state}{detail}")
 
 

@@ -272,7 +272,7 @@ def _check(
     who = f"{head.site}/{head.device}"
     # First: of what an authority of ours did not issue, nothing can be relied on.
     # And of its own site's: whoever has one site's authority must not speak for another's carts.
-    if not any(_issued(certificate, one) and _names(one)[0] == head.site for one in authorities):
+    if not any(_issued(certificate, one) and _names(one)[0] == _names(certificate)[0] for one in authorities):
         raise ParcelError("other_site", f"{who}: its certificate is of no authority that was given")
     key = certificate.public_key()
     try:

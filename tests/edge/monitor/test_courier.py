@@ -321,3 +321,15 @@ def test_one_sites_authority_does_not_speak_for_anothers_carts(tmp_path, stick, 
     custody = Custody(KEYS.secret, [KEYS.ca.certificate, other.ca.certificate])
     (arrived,) = import_stick(stick, database, custody, tmp_path / "receipts", None, T)
     assert arrived.new == 0 and "no authority that was given" in (arrived.problem or "")
+
+
+def test_a_name_on_a_stick_cannot_steer_the_terminal(tmp_path, stick, database) -> None:
+    KEYS.write(tmp_path / "site")
+    folder = stick / FOLDER / PARCELS / "clinic" / "cart-1"
+    folder.mkdir(parents=True)
+    (folder / "1\x1b[2J\nall well.age").write_bytes(b"x")
+    take = ["import", stick, "--store", f"sqlite:///{tmp_path / 'fleet.db'}", "--receipts", tmp_path / "r"]
+    take += ["--key", tmp_path / "site/hq.key", "--ca", tmp_path / "site/ca.pem"]
+    result = CliRunner().invoke(courier, [str(argument) for argument in take], color=True)
+    lines = result.output.splitlines()
+    assert len(lines) == 1 and "all well.age: " in lines[0] and lines[0].isprintable()

@@ -100,3 +100,10 @@ def test_no_message_breaks_it(topic, payload):
         hear(topic, payload, NOW)
     except RefusedError as error:
         assert error.code in ("message_refused", "message_forged")
+
+
+def test_a_reason_for_refusing_cannot_forge_a_line_of_the_log():
+    said = json.dumps(BASE | {"x\n2026-01-01 INFO all is well\x1b[2J\u202e": 1}).encode()
+    with pytest.raises(RefusedError) as refused:
+        hear(TOPIC, said, NOW)
+    assert "all is well" in str(refused.value) and str(refused.value).isprintable()
