@@ -21,6 +21,7 @@ from releases import Releases
 from sites import site_keys
 
 from edge.monitor.courier_cli import courier
+from edge.monitor.store.database import Database
 from tests.integration.carts import PATIENT, Cart
 from tests.integration.conftest import free_port, wait_for
 
@@ -84,6 +85,8 @@ def cart(tmp_path, make_cart, tiny_bundle, monkeypatch):
     keys.write(tmp_path / "keys")
     (tmp_path / "keys" / "crl.pem").write_bytes(keys.revocations(7))
     run(*how_to(tmp_path / "stick")[0])
+    with closing(Database(f"sqlite:///{tmp_path / 'fleet.db'}")):
+        pass
     cart.config |= {
         "site": "clinic-east",
         "device": "cart-07",

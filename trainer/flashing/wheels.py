@@ -94,7 +94,10 @@ def install(wheels: Path, board: Target, release: Release, site: Path) -> None:
     own = distribution("scanwright")
     wanted = [text for text in own.requires or () if "extra ==" not in text]
     given = ["--isolated", "--quiet", "--no-index", "--no-compile", *_for(board, release)]
-    _pip("install", *given, "--find-links", wheels, "--target", site, *wanted)
+    try:
+        _pip("install", *given, "--find-links", wheels, "--target", site, *wanted)
+    except ScanwrightError as error:
+        raise ScanwrightError(f"{wheels}: these wheels are not complete ({error})") from error
     for name in _OWN:
         source = Path(str(files("edge"))).parent / name  # the three lie beside each other, however installed
         shutil.copytree(source, site / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))

@@ -52,7 +52,7 @@ _WORDS = {
         "real": "DOUBLE PRECISION",
     },
 }
-_NO_STORE = "there is no store here; name the one that 'scanwright monitor' runs on"
+_NO_STORE = "there is no store here; name the monitor's, or make one by 'scanwright monitor user add'"
 _MIGRATING = 0x5CA17  # PostgreSQL's advisory lock, of any number that is ours
 
 

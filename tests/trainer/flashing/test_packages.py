@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edge.bundle.target import target
-from edge.errors import BadInputError
+from edge.errors import BadInputError, ScanwrightError
 from trainer.flashing.cart import Entry
 from trainer.flashing.deb import Package, cart_package, write_package
-from trainer.flashing.wheels import check_wheels, platforms
+from trainer.flashing.wheels import check_wheels, install, platforms
 
 PI = target("raspberry-pi-5")
 BOOKWORM = PI.release("bookworm")
@@ -55,6 +55,14 @@ def test_a_wheel_for_another_machine_is_refused_by_name(tmp_path, name, words):
     (tmp_path / name).touch()
     with pytest.raises(BadInputError, match=f"{name}: {words}"):
         check_wheels(tmp_path, PI, BOOKWORM)
+
+
+def test_wheels_that_lack_a_requirement_are_named(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "nothing-1.0-py3-none-any.whl").touch()
+    with pytest.raises(ScanwrightError, match=r"wheels: these wheels are not complete \(No matching"):
+        install(wheels, PI, BOOKWORM, tmp_path / "site")
 
 
 def test_a_folder_without_wheels_is_named(tmp_path):
