@@ -18,6 +18,7 @@ from edge.site import Cart, Site
 __all__ = [
     "BUNDLES",
     "CONFIG",
+    "HQ_KEY",
     "LAUNCHER",
     "REPOSITORY",
     "ROOT",
@@ -31,9 +32,11 @@ __all__ = [
 CONFIG, STATE = "/etc/scanwright", "/var/lib/scanwright"
 BUNDLES, REPOSITORY = "/usr/share/scanwright/bundles", "/usr/share/scanwright/repository"
 ROOT = f"{CONFIG}/root.json"
+HQ_KEY = f"{CONFIG}/hq.pub"
 LAUNCHER = "/opt/scanwright/launch.py"
 SCREEN_PORT = 8080
 _RADIO = "wlan0"
+_STICK = "/media/scanwright"  # where the package's media-scanwright.mount puts it
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
 
 
@@ -71,7 +74,9 @@ def cart_files(
         ),
         "/etc/NetworkManager/conf.d/scanwright.conf": _left_alone(cart),
         "/usr/lib/systemd/journald.conf.d/scanwright.conf": _JOURNAL,
-        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _service(cart, board, bool(slots)),
+        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _service(
+            site, cart, board, bool(slots)
+        ),
     }
     if network.uplink == "dhcp":
         # Only where no NetworkManager does this already; see the package's postinst.
@@ -117,6 +122,8 @@ def _agent(site: Site, cart: Cart, board: Target, bundles: Sequence[str], slots:
             "root": ROOT,
             "agent": True,
         }
+    if site.courier:
+        said["courier"] = {"mount": _STICK, "hq_key": HQ_KEY}
     if site.pacs:
         said["pacs"] = site.pacs.model_dump(mode="json", exclude_defaults=True)
     if policy:
@@ -213,11 +220,11 @@ def _left_alone(cart: Cart) -> str:
     return f"[keyfile]\nunmanaged-devices={unmanaged}\n"
 
 
-def _service(cart: Cart, board: Target, updated: bool) -> str:
+def _service(site: Site, cart: Cart, board: Target, updated: bool) -> str:
     high = board.agent_memory_limit_mb
     folders = [source.path for source in _sources(cart) if isinstance(source, FolderSource)]
     lines = ["[Service]", f"MemoryHigh={high}M", f"MemoryMax={high * 3 // 2}M"]
-    lines += [f"ReadWritePaths=-{folder}" for folder in folders]
+    lines += [f"ReadWritePaths=-{folder}" for folder in [*folders, *[_STICK] * bool(site.courier)]]
     if updated:
         run = f"/opt/scanwright/bin/scanwright agent run --config {CONFIG}/agent.yaml"
         lines += ["ExecStart=", f"ExecStart=/usr/bin/python3 -I -S {LAUNCHER} {STATE}/slots/agent {run}"]
