@@ -122,6 +122,10 @@ class Cart(Contract):
     sources: tuple[Source, ...] = ()
     dicom: Dicom | None = None
     network: Network = Network()
+    kiosk: bool = Field(
+        default=False,
+        description="show the screen on the cart's own monitor, all of it; the system has to bring a browser",
+    )
 
 
 class Site(Contract):

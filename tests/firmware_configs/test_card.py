@@ -10,7 +10,7 @@ import pytest
 CARD = Path(__file__).parents[2] / "firmware_configs/card"
 
 
-@pytest.mark.parametrize("name", ["first-boot", "overlay-init", "power-guard"])
+@pytest.mark.parametrize("name", ["first-boot", "kiosk", "overlay-init", "power-guard"])
 def test_a_shell_takes_every_line(name):
     assert (CARD / name).read_text().startswith("#!/bin/sh\n")
     done = subprocess.run(["sh", "-n", CARD / name], capture_output=True, text=True, check=False)

@@ -19,6 +19,7 @@ __all__ = [
     "BUNDLES",
     "CONFIG",
     "HQ_KEY",
+    "KIOSK_NEEDS",
     "LAUNCHER",
     "REPOSITORY",
     "ROOT",
@@ -35,6 +36,8 @@ ROOT = f"{CONFIG}/root.json"
 HQ_KEY = f"{CONFIG}/hq.pub"
 LAUNCHER = "/opt/scanwright/launch.py"
 SCREEN_PORT = 8080
+KIOSK_NEEDS = (("chromium", "chromium-browser"), ("labwc",))
+"""Debian packages that a kiosk runs on, one of each group; the vendor's image with desktop has them."""
 _RADIO = "wlan0"
 _STICK = "/media/scanwright"  # where the package's media-scanwright.mount puts it
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
@@ -82,6 +85,11 @@ def cart_files(
         # Only where no NetworkManager does this already; see the package's postinst.
         files["/usr/share/scanwright/network/20-scanwright-uplink.network"] = (
             f"[Match]\nName={network.uplink_interface}\n\n[Network]\nDHCP=ipv4\n"
+        )
+    if cart.kiosk:
+        # One thing has the monitor.
+        files["/usr/lib/systemd/system/lightdm.service.d/scanwright-kiosk.conf"] = (
+            f"[Unit]\nConditionPathExists=!{CONFIG}/agent.yaml\n"
         )
     if site.ntp:
         files["/usr/lib/systemd/timesyncd.conf.d/scanwright.conf"] = f"[Time]\nNTP={' '.join(site.ntp)}\n"

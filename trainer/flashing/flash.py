@@ -162,7 +162,7 @@ def packages_of(
         entries |= _credentials(site, cart, keys)
     if site.courier:
         entries[HQ_KEY] = _headquarters(base / site.courier.hq_key)
-    made = cart_package(entries, cart.network.access_point, out)
+    made = cart_package(entries, cart.network.access_point, cart.kiosk, out)
     copied = out / agent.name
     if not copied.exists() or not copied.samefile(agent):
         shutil.copyfile(agent, copied)

@@ -18,7 +18,7 @@ from edge.errors import BadInputError
 from edge.keys.folder import KeyFolder
 from edge.schema import parse
 from edge.site import Site
-from trainer.flashing.cart import cart_files
+from trainer.flashing.cart import KIOSK_NEEDS, SCREEN_PORT, cart_files
 from trainer.flashing.flash import Bundles, Keys, packages_of
 from trainer.flashing.label import label
 
@@ -144,6 +144,15 @@ def test_a_cart_with_its_own_wifi_serves_its_screen_there_and_has_a_label():
     picture = label(said, said.carts[0], "correct horse").decode()
     assert "http://192.168.78.1:8080/" in picture and "Clinic &lt;East&gt;" in picture and "cart-1" in picture
     assert picture.count("<svg") == 5
+
+
+def test_a_kiosk_has_the_monitor_for_itself():
+    drop_in = "/usr/lib/systemd/system/lightdm.service.d/scanwright-kiosk.conf"
+    assert "ConditionPathExists=!/etc/scanwright/agent.yaml" in files(site({"kiosk": True}))[drop_in]
+    assert drop_in not in files(site())
+    script = (CONFIGS / "card/kiosk").read_text()
+    assert f"http://127.0.0.1:{SCREEN_PORT}/" in script
+    assert all(name in script for group in KIOSK_NEEDS for name in group)
 
 
 def test_a_cart_that_joins_a_wifi_has_its_passphrase_in_a_file_of_roots():
