@@ -113,6 +113,13 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
     feed(machine, picture, 1, tmp_path)
     machine.until(f"{AGENT} status --json {CONFIG} | grep -q '\"positive\"' && echo found", 60)
 
+    # A stick that is put in later is there for it, and can be written.
+    machine.run("systemctl mask --runtime media-scanwright.mount")  # it ends with its device; here is none
+    machine.run("mount -t tmpfs -o uid=scanwright,nosuid,nodev,noexec stick /media/scanwright")
+    pid = machine.run("systemctl show -P MainPID scanwright-agent").strip()
+    machine.run(f"nsenter -t {pid} -m sh -c 'mountpoint /media/scanwright && touch /media/scanwright/x'")
+    machine.run("umount /media/scanwright")
+
     # Killed, it comes back; hanging, the watchdog brings it back.
     pid = machine.run("systemctl show -P MainPID scanwright-agent").strip()
     machine.run(f"kill -KILL {pid}")

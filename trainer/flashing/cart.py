@@ -77,9 +77,7 @@ def cart_files(
         ),
         "/etc/NetworkManager/conf.d/scanwright.conf": _left_alone(cart),
         "/usr/lib/systemd/journald.conf.d/scanwright.conf": _JOURNAL,
-        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _service(
-            site, cart, board, bool(slots)
-        ),
+        "/usr/lib/systemd/system/scanwright-agent.service.d/10-cart.conf": _service(cart, board, bool(slots)),
     }
     if network.uplink == "dhcp":
         # Only where no NetworkManager does this already; see the package's postinst.
@@ -228,11 +226,11 @@ def _left_alone(cart: Cart) -> str:
     return f"[keyfile]\nunmanaged-devices={unmanaged}\n"
 
 
-def _service(site: Site, cart: Cart, board: Target, updated: bool) -> str:
+def _service(cart: Cart, board: Target, updated: bool) -> str:
     high = board.agent_memory_limit_mb
     folders = [source.path for source in _sources(cart) if isinstance(source, FolderSource)]
     lines = ["[Service]", f"MemoryHigh={high}M", f"MemoryMax={high * 3 // 2}M"]
-    lines += [f"ReadWritePaths=-{folder}" for folder in [*folders, *[_STICK] * bool(site.courier)]]
+    lines += [f"ReadWritePaths=-{folder}" for folder in folders]
     if updated:
         run = f"/opt/scanwright/bin/scanwright agent run --config {CONFIG}/agent.yaml"
         lines += ["ExecStart=", f"ExecStart=/usr/bin/python3 -I -S {LAUNCHER} {STATE}/slots/agent {run}"]

@@ -64,6 +64,8 @@ def agent_package(wheels: Path, board: Target, release: Release, out: Path) -> P
         scripts={
             "postinst": f"""\
 systemd-sysusers scanwright.conf
+# Where a stick is mounted; the agent's unit lets it write there.
+mkdir -p /media/scanwright
 if [ ! -d /opt/scanwright/lib/python{release.python}/site-packages/edge/__pycache__ ]; then
     mode=unchecked-hash
     /opt/scanwright/bin/python3 -m compileall -q --invalidation-mode $mode /opt/scanwright/lib || true
