@@ -11,7 +11,7 @@ from edge.agent.config import AeTitle, MeteredBytes, PacsConfig, Port, Source, T
 from edge.errors import BadInputError
 from edge.schema import Contract, Name
 
-__all__ = ["Broker", "Cart", "Dicom", "Network", "Policy", "Site", "Updates", "Wifi"]
+__all__ = ["Broker", "Cart", "Courier", "Dicom", "Network", "Policy", "Site", "Updates", "Wifi"]
 
 Interface = Annotated[str, Field(pattern=r"^[a-z][a-z0-9*]{0,14}$")]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
@@ -103,6 +103,14 @@ class Updates(Contract):
     health_s: float = Field(default=600, gt=0, description="how long a new one is watched before it stays")
 
 
+class Courier(Contract):
+    """Carts that a stick serves where no network does; see ``scanwright courier``."""
+
+    hq_key: str = Field(
+        description="file with headquarters' public key, beside SITE.yaml: hq.pub of 'courier keys'"
+    )
+
+
 class Cart(Contract):
     """One cart."""
 
@@ -114,6 +122,10 @@ class Cart(Contract):
     sources: tuple[Source, ...] = ()
     dicom: Dicom | None = None
     network: Network = Network()
+    kiosk: bool = Field(
+        default=False,
+        description="show the screen on the cart's own monitor, all of it; the system has to bring a browser",
+    )
 
 
 class Site(Contract):
@@ -131,6 +143,9 @@ class Site(Contract):
         default=None, description="the archive that all carts forward originals to; no TLS here"
     )
     updates: Updates = Updates()
+    courier: Courier | None = Field(
+        default=None, description="carts take a stick, and seal what they give it"
+    )
     policy: Policy | None = None
     carts: Annotated[tuple[Cart, ...], Field(min_length=1)]
 
@@ -140,6 +155,12 @@ class Site(Contract):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"carts: two carts are called '{twice[0]}'")
+        return self
+
+    @model_validator(mode="after")
+    def _courier_can_sign(self) -> Site:
+        if self.courier and not self.broker.tls:
+            raise ValueError("courier: needs broker.tls: what a cart sends is signed with its key")
         return self
 
     def cart(self, device: str) -> Cart:

@@ -38,7 +38,10 @@ class Power:
         self._next = now_s + _LOOK_S
         sagging = "under_voltage" in throttling(self._sys)
         if sagging and not self._sagging:
-            message = "the board's supply gives too little: take the vendor's own, and a short cable"
+            message = (
+                "the board's supply gives too little: take the vendor's own, and a short cable;"
+                " after ten minutes of it the cart stops by itself"
+            )
             self._recorder.tell("warning", "under_voltage", message)
         percent = on_battery(self._sys)
         low = percent is not None and percent <= LOW_PERCENT

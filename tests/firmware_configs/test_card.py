@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 CARD = Path(__file__).parents[2] / "firmware_configs/card"
 
 
-@pytest.mark.parametrize("name", ["first-boot", "overlay-init", "power-guard"])
+@pytest.mark.parametrize("name", ["first-boot", "kiosk", "overlay-init", "power-guard"])
 def test_a_shell_takes_every_line(name):
     assert (CARD / name).read_text().startswith("#!/bin/sh\n")
     done = subprocess.run(["sh", "-n", CARD / name], capture_output=True, text=True, check=False)
@@ -42,13 +43,35 @@ def test_keys_do_not_stay_on_the_boot_partition():
     ],
 )
 def test_a_cart_stops_when_the_battery_it_runs_on_has_a_tenth_left(tmp_path, status, percent, stops):
-    (tmp_path / "ups").mkdir()
-    (tmp_path / "ups/status").write_text(f"{status}\n")
-    (tmp_path / "ups/capacity").write_text(f"{percent}\n")
-    environment = {"PATH": "/usr/bin:/bin", "SUPPLIES": str(tmp_path), "STOP": "echo poweroff"}
+    (tmp_path / "power_supply/ups").mkdir(parents=True)
+    (tmp_path / "power_supply/ups/status").write_text(f"{status}\n")
+    (tmp_path / "power_supply/ups/capacity").write_text(f"{percent}\n")
+    environment = {"PATH": "/usr/bin:/bin", "CLASS": str(tmp_path), "STOP": "echo poweroff"}
     script = ["timeout", "1", "sh", CARD / "power-guard"]
     done = subprocess.run(script, capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode == 0, "poweroff" in done.stdout) == (stops, stops)
+
+
+def guarded(folder: Path, pause_s: float, timeout_s: int = 2) -> str:
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "CLASS": str(folder),
+        "PAUSE": str(pause_s),
+        "STOP": "echo poweroff",
+    }
+    script = ["timeout", str(timeout_s), "sh", CARD / "power-guard"]
+    return subprocess.run(script, capture_output=True, text=True, env=environment, check=False).stdout
+
+
+def test_a_cart_stops_when_its_supply_stays_too_weak_and_not_for_a_dip(tmp_path):
+    alarm = tmp_path / "hwmon/hwmon0/in0_lcrit_alarm"
+    alarm.parent.mkdir(parents=True)
+    alarm.write_text("1\n")
+    assert guarded(tmp_path, 0.01, 60) == "the supply gives too little: stopping\npoweroff\n"
+    assert guarded(tmp_path, 1) == ""
+    alarm.write_text("0\n")
+    assert guarded(tmp_path, 0.01) == ""
+    assert float(re.findall(r"PAUSE:-(\d+)", (CARD / "power-guard").read_text())[0]) * 40 == 600
 
 
 def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path):

@@ -54,6 +54,16 @@ def test_systemd_takes_every_line_of_the_unit(unit):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_systemd_takes_every_line_of_the_kiosk_whose_browser_reaches_this_machine_alone(tmp_path):
+    text = (UNITS / "scanwright-kiosk.service").read_text()
+    path = tmp_path / "scanwright-kiosk.service"
+    path.write_text(text.replace("/usr/lib/scanwright/kiosk", "/bin/true"))
+    done = analyze("verify", "--recursive-errors=yes", path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\nIPAddressDeny=any\nIPAddressAllow=localhost\n" in text
+    assert "\nProtectSystem=strict\nProtectHome=yes\n" in text
+
+
 def test_the_check_notices_a_misspelt_line(unit):
     unit.write_text(unit.read_text().replace("ProtectHome=", "ProtectHouse="))
     assert "ProtectHouse" in analyze("verify", "--recursive-errors=yes", unit).stderr

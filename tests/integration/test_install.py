@@ -20,6 +20,14 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 AGENT = "/opt/scanwright/bin/scanwright agent"
 CONFIG = "--config /etc/scanwright/agent.yaml"
+EVERYTHING = """
+import pkgutil, edge, highdicom
+for found in pkgutil.walk_packages(edge.__path__, "edge."):
+    if not found.name.startswith("edge.monitor"):  # headquarters, which has requirements of its own
+        __import__(found.name)
+print("imported")
+"""
+SCREEN = 'import urllib.request as web; print(web.urlopen("http://127.0.0.1:8080/").read().decode())'
 SITE = {
     "site": "clinic",
     "broker": {"host": "192.0.2.1", "tls": True},
@@ -82,6 +90,11 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
 ):
     size = sum(path.stat().st_size for path in packages.iterdir())
     assert size < 120e6
+    (agent,) = packages.glob("scanwright_*.deb")
+    said = subprocess.run(
+        ["dpkg-deb", "-f", agent, "Installed-Size"], capture_output=True, text=True, check=True
+    ).stdout
+    assert int(said) * 1024 < 350e6
     assert next(packages.glob("scanwright-cart*")).stat().st_mode & 0o77 == 0, "it holds a private key"
     for path in packages.iterdir():
         machine.put(path, f"/run/{path.name}")
@@ -92,9 +105,20 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
     assert "tcp dport { 8080, 11112 } accept" in machine.run("nft list table inet scanwright")
     assert machine.run("stat -c '%U:%G %a' /etc/scanwright/key.pem").strip() == "root:scanwright 640"
 
+    # Of what its requirements bring, nothing is left out that it needs.
+    assert machine.run(f"/opt/scanwright/bin/python3 -c '{EVERYTHING}'").strip() == "imported"
+    assert "<html" in machine.until(f"python3 -c '{SCREEN}'")
+
     # It finds, and keeps what it found while nobody can be told.
     feed(machine, picture, 1, tmp_path)
     machine.until(f"{AGENT} status --json {CONFIG} | grep -q '\"positive\"' && echo found", 60)
+
+    # A stick that is put in later is there for it, and can be written.
+    machine.run("systemctl mask --runtime media-scanwright.mount")  # it ends with its device; here is none
+    machine.run("mount -t tmpfs -o uid=scanwright,nosuid,nodev,noexec stick /media/scanwright")
+    pid = machine.run("systemctl show -P MainPID scanwright-agent").strip()
+    machine.run(f"nsenter -t {pid} -m sh -c 'mountpoint /media/scanwright && touch /media/scanwright/x'")
+    machine.run("umount /media/scanwright")
 
     # Killed, it comes back; hanging, the watchdog brings it back.
     pid = machine.run("systemctl show -P MainPID scanwright-agent").strip()

@@ -18,6 +18,8 @@ from edge.site import Cart, Site
 __all__ = [
     "BUNDLES",
     "CONFIG",
+    "HQ_KEY",
+    "KIOSK_NEEDS",
     "LAUNCHER",
     "REPOSITORY",
     "ROOT",
@@ -31,9 +33,13 @@ __all__ = [
 CONFIG, STATE = "/etc/scanwright", "/var/lib/scanwright"
 BUNDLES, REPOSITORY = "/usr/share/scanwright/bundles", "/usr/share/scanwright/repository"
 ROOT = f"{CONFIG}/root.json"
+HQ_KEY = f"{CONFIG}/hq.pub"
 LAUNCHER = "/opt/scanwright/launch.py"
 SCREEN_PORT = 8080
+KIOSK_NEEDS = (("chromium", "chromium-browser"), ("labwc",))
+"""Debian packages that a kiosk runs on, one of each group; the vendor's image with desktop has them."""
 _RADIO = "wlan0"
+_STICK = "/media/scanwright"  # where the package's media-scanwright.mount puts it
 _JOURNAL = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
 
 
@@ -78,6 +84,11 @@ def cart_files(
         files["/usr/share/scanwright/network/20-scanwright-uplink.network"] = (
             f"[Match]\nName={network.uplink_interface}\n\n[Network]\nDHCP=ipv4\n"
         )
+    if cart.kiosk:
+        # One thing has the monitor.
+        files["/usr/lib/systemd/system/lightdm.service.d/scanwright-kiosk.conf"] = (
+            f"[Unit]\nConditionPathExists=!{CONFIG}/agent.yaml\n"
+        )
     if site.ntp:
         files["/usr/lib/systemd/timesyncd.conf.d/scanwright.conf"] = f"[Time]\nNTP={' '.join(site.ntp)}\n"
     made = {path: Entry(text.encode()) for path, text in files.items()}
@@ -117,6 +128,8 @@ def _agent(site: Site, cart: Cart, board: Target, bundles: Sequence[str], slots:
             "root": ROOT,
             "agent": True,
         }
+    if site.courier:
+        said["courier"] = {"mount": _STICK, "hq_key": HQ_KEY}
     if site.pacs:
         said["pacs"] = site.pacs.model_dump(mode="json", exclude_defaults=True)
     if policy:

@@ -15,7 +15,7 @@ from edge import __version__
 from edge.bundle.target import Release, Target
 from edge.errors import ScanwrightError
 from edge.update import launch
-from trainer.flashing.cart import CONFIG, LAUNCHER, STATE, Entry
+from trainer.flashing.cart import CONFIG, KIOSK_NEEDS, LAUNCHER, STATE, Entry
 from trainer.flashing.wheels import install
 
 __all__ = ["ARCHITECTURES", "Package", "agent_package", "cart_package", "write_package"]
@@ -25,7 +25,7 @@ ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 
 _MADE = "1767225600"  # 2026-01-01: a package's bytes depend on what is in it, not on when it was made
 _RELOAD = "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
-_SERVICES = ("agent", "clock", "firewall", "power")
+_SERVICES = ("agent", "clock", "firewall", "kiosk", "power")
 _UNITS = (*(f"scanwright-{name}.service" for name in _SERVICES), "media-scanwright.mount")
 _STICK = "60-scanwright-stick.rules"
 
@@ -64,6 +64,8 @@ def agent_package(wheels: Path, board: Target, release: Release, out: Path) -> P
         scripts={
             "postinst": f"""\
 systemd-sysusers scanwright.conf
+# Where a stick is mounted; the agent's unit lets it write there.
+mkdir -p /media/scanwright
 if [ ! -d /opt/scanwright/lib/python{release.python}/site-packages/edge/__pycache__ ]; then
     mode=unchecked-hash
     /opt/scanwright/bin/python3 -m compileall -q --invalidation-mode $mode /opt/scanwright/lib || true
@@ -95,16 +97,18 @@ find /opt/scanwright/lib -name __pycache__ -prune -exec rm -rf {} + || true
         )
         entries = {
             "/usr/lib/sysusers.d/scanwright.conf": Entry(
-                f'u scanwright - "scanwright agent" {STATE}\nm scanwright video\n'.encode()
+                f'u scanwright - "scanwright agent" {STATE}\nm scanwright video\n'
+                f'u scanwright-kiosk - "scanwright kiosk" /run/scanwright-kiosk\n'.encode()
             ),
             "/usr/lib/scanwright/overlay-init": Entry(_shipped("card/overlay-init"), 0o755),
             f"/usr/lib/udev/rules.d/{_STICK}": Entry(_shipped(f"systemd/{_STICK}")),
             "/usr/lib/scanwright/power-guard": Entry(_shipped("card/power-guard"), 0o755),
+            "/usr/lib/scanwright/kiosk": Entry(_shipped("card/kiosk"), 0o755),
         } | {f"/usr/lib/systemd/system/{unit}": Entry(_shipped(f"systemd/{unit}")) for unit in _UNITS}
         return write_package(package, root, entries, out, {"/opt/scanwright/bin/scanwright"})
 
 
-def cart_package(entries: Mapping[str, Entry], access_point: bool, out: Path) -> Path:
+def cart_package(entries: Mapping[str, Entry], access_point: bool, kiosk: bool, out: Path) -> Path:
     """Make a cart's package of its files in the folder ``out``, readable by its owner alone: it holds keys.
 
     Raises:
@@ -114,6 +118,9 @@ def cart_package(entries: Mapping[str, Entry], access_point: bool, out: Path) ->
     needs = f"scanwright (>= {__version__}), nftables"
     if access_point:
         units, needs = f"{units} wpa_supplicant@wlan0", f"{needs}, wpasupplicant"
+    if kiosk:
+        units = f"{units} scanwright-kiosk"
+        needs = ", ".join([needs, *(" | ".join(group) for group in KIOSK_NEEDS)])
     package = Package(
         name="scanwright-cart",
         architecture="all",
@@ -134,14 +141,15 @@ systemctl enable --quiet {units}
 {_RELOAD}\
 if [ -d /run/systemd/system ]; then
     systemctl restart --no-block scanwright-firewall scanwright-power systemd-networkd scanwright-agent
+    if systemctl is-enabled --quiet scanwright-kiosk; then systemctl restart --no-block scanwright-kiosk; fi
 fi
 """,
             "prerm": """\
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    systemctl stop scanwright-agent scanwright-firewall scanwright-power || true
+    systemctl stop scanwright-agent scanwright-firewall scanwright-kiosk scanwright-power || true
 fi
 if [ "$1" = remove ]; then
-    systemctl disable --quiet scanwright-agent scanwright-clock scanwright-firewall scanwright-power
+    for unit in agent clock firewall kiosk power; do systemctl disable --quiet scanwright-$unit; done
 fi
 """,
             "postrm": f"""\

@@ -18,7 +18,8 @@ from edge.files import write_durably
 from edge.keys.folder import KeyFolder
 from edge.schema import is_name
 from edge.site import Cart, Site
-from trainer.flashing.cart import BUNDLES, CONFIG, Entry, cart_files
+from edge.update.parcel import check_recipient
+from trainer.flashing.cart import BUNDLES, CONFIG, HQ_KEY, Entry, cart_files
 from trainer.flashing.deb import ARCHITECTURES, agent_package, cart_package
 from trainer.flashing.releases import carried
 from trainer.flashing.wheels import check_wheels, fetch
@@ -161,7 +162,9 @@ def packages_of(
     entries = cart_files(site, cart, target(cart.target), files, bundles.names, password) | carried_along
     if site.broker.tls and keys is not None:
         entries |= _credentials(site, cart, keys)
-    made = cart_package(entries, cart.network.access_point, out)
+    if site.courier:
+        entries[HQ_KEY] = _headquarters(base / site.courier.hq_key)
+    made = cart_package(entries, cart.network.access_point, cart.kiosk, out)
     copied = out / agent.name
     if not copied.exists() or not copied.samefile(agent):
         shutil.copyfile(agent, copied)
@@ -174,6 +177,15 @@ def _credentials(site: Site, cart: Cart, keys: Keys) -> dict[str, Entry]:
         keys.folder.issue(site, cart.device, _CERTIFICATE_DAYS, keys.passphrase)
     modes = {"ca.pem": 0o644, "certificate.pem": 0o644, "key.pem": 0o600}
     return {f"{CONFIG}/{name}": Entry((folder / name).read_bytes(), mode) for name, mode in modes.items()}
+
+
+def _headquarters(path: Path) -> Entry:
+    try:
+        return Entry(f"{check_recipient(path.read_text('ascii'))}\n".encode())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: headquarters' key cannot be read; it is named by courier") from error
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from error
 
 
 def _wifi_password(cart: Cart, keys: Keys | None, base: Path) -> str | None:

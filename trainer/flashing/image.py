@@ -18,7 +18,7 @@ import yaml
 from edge.bundle.target import Release, Target
 from edge.errors import BadInputError, ScanwrightError
 from edge.site import Cart, Site
-from trainer.flashing.cart import Entry
+from trainer.flashing.cart import KIOSK_NEEDS, Entry
 from trainer.flashing.filesystems import Ext4, Fat, make_ext4
 from trainer.flashing.partitions import SECTOR, Partition, extended, read_table
 
@@ -151,6 +151,8 @@ def inject(
         BadInputError: the image cannot take what is needed; the message names it.
         ScanwrightError: a partition is full.
     """
+    if cart.kiosk:
+        _can_show(image, layout.root, cart)
     first_boot = (files("firmware_configs") / "card/first-boot").read_bytes()
     conf = {
         "DEVICE": cart.device,
@@ -175,6 +177,17 @@ def inject(
         raise BadInputError(f"{image}: {error}") from error
     except ScanwrightError as error:
         raise ScanwrightError(f"{image}: {error}") from error
+
+
+def _can_show(image: Path, root: Partition, cart: Cart) -> None:
+    # The cart has no network to fetch from when it starts.
+    status = (Ext4(image, root.start).read("/var/lib/dpkg/status") or b"").decode("utf-8", "replace")
+    for group in KIOSK_NEEDS:
+        if not any(f"\nPackage: {name}\nStatus: install ok installed\n" in f"\n{status}" for name in group):
+            raise BadInputError(
+                f"{image}: has no {' or '.join(group)}, which the kiosk of cart '{cart.device}' needs:"
+                " take the vendor's image with desktop"
+            )
 
 
 def _add_data(image: Path, root: Partition) -> None:

@@ -21,18 +21,44 @@ from edge.errors import BadInputError, ScanwrightError
 __all__ = ["check_wheels", "fetch", "install", "platforms"]
 
 _OWN = ("edge", "trainer", "firmware_configs")
-# A tenth of the bytes, which no cart ever loads: another accelerator, the phone app, face detectors.
-_USELESS = (
-    "bin",
-    "ai_edge_litert/libLiteRtWebGpuAccelerator.so",
-    "ai_edge_litert/tools",
-    "ai_edge_litert/vendors",
-    "cv2/data/*.xml",
-    "edge/phone/static",
-    "numpy/**/tests",
-    "*.dist-info/RECORD",
-    "*.dist-info/direct_url.json",
-)
+# What no cart ever loads, and why. A wheel's own tests, headers and stubs are for those who build upon it.
+_USELESS = {
+    "built upon or tested on another machine": (
+        "**/*.pyi",
+        "**/*.a",
+        "jpeg_ls/tests",
+        "numpy/**/tests",
+        "numpy/_core/include",
+        "numpy/distutils",
+        "numpy/f2py",
+        "pydicom/data/test_files",
+        "pynetdicom/apps",
+        "pynetdicom/tests",
+        "securesystemslib/_vendor/ed25519/test_data",
+    ),
+    "the same library under its other names; the one that is loaded is kept": (
+        "_gdcm/lib*.so",
+        "_gdcm/lib*.so.*.*.*",
+    ),
+    "programs and their tables": ("bin", "_gdcm/XML", "_gdcm/gdcm*[!y]"),
+    "another accelerator, and tools for other vendors' chips": (
+        "ai_edge_litert/libLiteRt*.so",
+        "ai_edge_litert/tools",
+        "ai_edge_litert/vendors",
+    ),
+    "JPEG-LS a second time: gdcm decodes it": ("_CharLS.*",),
+    "face detectors, pictures of the web, the phone app": (
+        "cv2/data/*.xml",
+        "PIL/_avif.*",
+        "pillow.libs/libavif-*",
+        "edge/phone/static",
+    ),
+    "colours for program text": ("pygments/lexers/[!_]*",),
+    "names where files were on the machine that unpacked them": (
+        "*.dist-info/RECORD",
+        "*.dist-info/direct_url.json",
+    ),
+}
 _OLDEST_GLIBC = 17  # manylinux2014 is glibc 2.17; older tags are of no wheel that the agent needs
 
 
@@ -105,7 +131,7 @@ def install(wheels: Path, board: Target, release: Release, site: Path) -> None:
     info.mkdir()
     for name in ("METADATA", "entry_points.txt"):
         (info / name).write_text(own.read_text(name) or own.read_text("PKG-INFO") or "", encoding="utf-8")
-    for useless in [found for pattern in _USELESS for found in site.glob(pattern)]:
+    for useless in {found for patterns in _USELESS.values() for one in patterns for found in site.glob(one)}:
         if useless.is_dir():
             shutil.rmtree(useless)
         else:

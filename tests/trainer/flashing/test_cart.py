@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pyrage
 import pytest
 import yaml
 
 from edge.agent.config import AgentConfig, DicomSource, SlotConfig
 from edge.bundle.target import target
 from edge.errors import BadInputError
+from edge.keys.folder import KeyFolder
 from edge.schema import parse
 from edge.site import Site
-from trainer.flashing.cart import cart_files
+from trainer.flashing.cart import KIOSK_NEEDS, SCREEN_PORT, cart_files
+from trainer.flashing.flash import Bundles, Keys, packages_of
 from trainer.flashing.label import label
 
+CONFIGS = Path(__file__).parents[3] / "firmware_configs"
 CART: dict[str, Any] = {"device": "cart-1", "target": "raspberry-pi-5", "dicom": {"callers": ["XRAY"]}}
 SITE: dict[str, Any] = {
     "site": "clinic",
@@ -70,6 +76,36 @@ def test_a_signed_bundle_is_a_slot_that_the_repository_on_the_cart_fills():
     assert "\nExecStart=\nExecStart=/usr/bin/python3 -I -S /opt/scanwright/launch.py " in unit
 
 
+def test_a_cart_that_a_stick_serves_seals_to_headquarters_and_may_write_on_the_stick():
+    made = files(site(courier={"hq_key": "hq.pub"}))
+    config = parse(made["/etc/scanwright/agent.yaml"], AgentConfig, "agent.yaml")
+    assert config.courier and str(config.courier.hq_key) == "/etc/scanwright/hq.pub"
+    mount = (CONFIGS / "systemd/media-scanwright.mount").read_text()
+    assert f"\nWhere={config.courier.mount}\n" in mount
+    unit = (CONFIGS / "systemd/scanwright-agent.service").read_text()
+    assert f"\nReadWritePaths=-{config.courier.mount}\n" in unit
+
+
+def test_headquarters_key_goes_along_and_another_file_is_refused_by_name(tmp_path, tiny_bundle):
+    said = site(broker={"host": "b", "tls": True}, courier={"hq_key": "hq.pub"})
+    keys = Keys(KeyFolder.create(tmp_path / "keys", said, 30, None), None)
+    agent = tmp_path / "scanwright_0_all.deb"
+    agent.touch()
+    tiny_bundle(tmp_path / "tiny.swb", target="raspberry-pi-5")
+    bundles = Bundles((tmp_path / "tiny.swb",))
+    make = partial(packages_of, said, said.carts[0], bundles, keys, tmp_path, agent, tmp_path)
+    with pytest.raises(BadInputError, match=r"hq.pub: headquarters' key cannot be read"):
+        make()
+    (tmp_path / "hq.pub").write_text("AGE-SECRET-KEY-1\n")
+    with pytest.raises(BadInputError, match=r"hq.pub: no public key"):
+        make()
+    public = str(pyrage.x25519.Identity.generate().to_public())
+    (tmp_path / "hq.pub").write_text(public)
+    package = make()[0][1]
+    subprocess.run(["dpkg-deb", "-x", package, tmp_path / "root"], check=True)
+    assert (tmp_path / "root/etc/scanwright/hq.pub").read_text() == f"{public}\n"
+
+
 def test_the_modality_gets_an_address_and_reaches_nothing_but_dicom_and_the_screen():
     made = files(site({"network": {"modality_address": "10.9.0.1/24"}}))
     unit = made["/etc/systemd/network/10-scanwright-modality.network"]
@@ -109,6 +145,15 @@ def test_a_cart_with_its_own_wifi_serves_its_screen_there_and_has_a_label():
     assert picture.count("<svg") == 5
 
 
+def test_a_kiosk_has_the_monitor_for_itself():
+    drop_in = "/usr/lib/systemd/system/lightdm.service.d/scanwright-kiosk.conf"
+    assert "ConditionPathExists=!/etc/scanwright/agent.yaml" in files(site({"kiosk": True}))[drop_in]
+    assert drop_in not in files(site())
+    script = (CONFIGS / "card/kiosk").read_text()
+    assert f"http://127.0.0.1:{SCREEN_PORT}/" in script
+    assert all(name in script for group in KIOSK_NEEDS for name in group)
+
+
 def test_a_cart_that_joins_a_wifi_has_its_passphrase_in_a_file_of_roots():
     said = site({"network": {"wifi": {"ssid": "ward", "password_file": "ward.txt", "country": "RW"}}})
     made = cart_files(said, said.carts[0], target("raspberry-pi-5"), ["tiny.swb"], [], "secret words")
@@ -138,6 +183,7 @@ def test_a_site_that_says_too_little_is_refused_by_the_name_of_the_cart(cart, wo
         ({"carts": [CART | {"network": {"modality_address": "10.0.0.1/31"}}]}, "no host's address"),
         ({"carts": [CART | {"network": {"modality_address": "10.0.0.0/24"}}]}, "no host's address"),
         ({"broker": {"host": "b", "headquarters": "nowhere"}}, "broker.headquarters"),
+        ({"broker": {"host": "b", "tls": False}, "courier": {"hq_key": "hq.pub"}}, "needs broker.tls"),
     ],
 )
 def test_a_site_file_that_contradicts_itself_is_refused_in_one_line(changes, words):

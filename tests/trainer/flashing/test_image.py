@@ -215,6 +215,35 @@ def test_a_boot_partition_without_room_is_said_and_the_vendors_start_stays(image
     assert Fat(image, 4 * MIB).read("cmdline.txt") == f"{CMDLINE}\n".encode()
 
 
+@pytest.mark.parametrize(
+    ("installed", "missing"),
+    [
+        (["chromium", "labwc"], None),
+        (["chromium-browser", "labwc"], None),
+        (["labwc"], "chromium or chromium-browser"),
+        (["chromium"], "labwc"),
+        ([], "chromium or chromium-browser"),
+    ],
+)
+def test_a_kiosk_is_refused_on_an_image_that_cannot_show_it(tmp_path, packages, installed, missing):
+    root = root_tree(tmp_path / "root")
+    said = "".join(f"Package: {name}\nStatus: install ok installed\nVersion: 1\n\n" for name in installed)
+    (root / "var/lib/dpkg").mkdir(parents=True)
+    gone = "".join(
+        f"Package: {name}\nStatus: deinstall ok config-files\n\n" for name in ("labwc", "chromium")
+    )
+    (root / "var/lib/dpkg/status").write_text(said + gone)
+    image = pi_image(tmp_path / "pi.img", root)
+    before = image.read_bytes()
+    cart = SITE.cart("cart-1").model_copy(update={"kiosk": True})
+    if missing is None:
+        inject(image, examine(image, PI), SITE, cart, packages)
+        return
+    with pytest.raises(BadInputError, match=f"has no {missing}, .*'cart-1'.*with desktop"):
+        inject(image, examine(image, PI), SITE, cart, packages)
+    assert image.read_bytes() == before
+
+
 def test_a_card_with_four_partitions_has_no_room_for_data(image, packages):
     with image.open("r+b") as file:
         file.truncate(44 * MIB)

@@ -96,17 +96,18 @@ def test_a_package_has_the_files_modes_and_owners_that_it_was_given_and_the_same
 
 
 def test_nothing_of_a_package_lies_in_a_folder_that_debian_has_merged_away(tmp_path):
-    path = cart_package({"/etc/scanwright/agent.yaml": Entry(b"x")}, True, tmp_path)
+    path = cart_package({"/etc/scanwright/agent.yaml": Entry(b"x")}, True, True, tmp_path)
     assert {name.split("/")[1] for name in contents(path)} <= {"", "etc", "opt", "usr"}
     said = subprocess.run(
         ["dpkg-deb", "-f", path, "Depends"], capture_output=True, text=True, check=True
     ).stdout
     assert "wpasupplicant" in said and "nftables" in said
+    assert "chromium | chromium-browser, labwc" in said
     assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_every_script_of_a_package_is_one_that_a_shell_takes(tmp_path):
-    path = cart_package({"/etc/x": Entry(b"x")}, False, tmp_path)
+    path = cart_package({"/etc/x": Entry(b"x")}, False, False, tmp_path)
     subprocess.run(["dpkg-deb", "-e", path, tmp_path / "control"], check=True)
     for name in ("postinst", "prerm", "postrm"):
         subprocess.run(["sh", "-n", tmp_path / "control" / name], check=True)
