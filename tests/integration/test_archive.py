@@ -184,7 +184,7 @@ def test_results_reach_the_archive_and_the_machine_is_told_when_its_images_are_s
     _is_a_report_of(report, originals, watcher.findings(), tmp_path)
     _is_a_capture(capture)
     messages = b"".join(payload for _, payload in watcher.messages)
-    for told_to_nobody in (b"4711", b"Yamada", study.encode()):
+    for told_to_nobody in (b"ID-4711", b"Yamada", study.encode()):
         assert told_to_nobody not in messages
 
 

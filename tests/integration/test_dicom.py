@@ -63,7 +63,7 @@ def write(path: Path, sop_class: str, syntax: str = ExplicitVRLittleEndian, **mo
     dataset.file_meta.TransferSyntaxUID = syntax
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, generate_uid()
     dataset.StudyInstanceUID = dataset.SeriesInstanceUID = generate_uid()
-    dataset.PatientName, dataset.PatientID, dataset.Modality = "DOE^JANE", "4711", "US"
+    dataset.PatientName, dataset.PatientID, dataset.Modality = "DOE^JANE", "ID-4711", "US"
     dataset.Rows, dataset.Columns = _PIXELS.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 8
@@ -384,7 +384,7 @@ def test_kills_between_store_and_finding_lose_nothing_and_a_resend_is_the_same_f
     closed = [event["data"] for event in watcher.json("/up/event") if event["code"] == "study_closed"]
     assert {study["case_code"] for study in closed} == {f["case_code"] for f in watcher.findings()}
     told = b"".join(payload for _, payload in watcher.messages).decode("latin1") + agent.log.read_text()
-    assert "DOE" not in told and "4711" not in told
+    assert "DOE" not in told and "ID-4711" not in told
 
 
 @pytest.fixture(scope="module")
