@@ -91,7 +91,7 @@ def test_recipes_are_called_as_their_files_and_need_only_a_folder() -> None:
 
 def test_together_they_exercise_the_main_networks() -> None:
     kinds = {load_recipe(name).model.kind for name in recipe_names()}
-    # A MobileNet has the operators of EfficientNet-Lite0; from nothing, it told fractures no better than chance.
+    # A MobileNet has the operators of EfficientNet-Lite0; from nothing it told no fractures apart.
     assert kinds == {"cnn", "densenet", "dnn", "efficientnet-lite0", "textbook", "unet"}
 
 
