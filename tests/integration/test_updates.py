@@ -116,7 +116,7 @@ def test_an_update_arrives_and_commits_while_frames_flow_and_none_is_lost(runnin
     assert (slot(watcher)["version"], slot(watcher)["previous"]) == ("1.1.0", "1.0.0")
     assert order(cart, "rollback", name="tiny").result["version"] == "1.0.0"
     wait_for(lambda: slot(watcher)["version"] == "1.0.0")
-    assert events(watcher, "update_rolled_back")[-1]["reason"] == "command"
+    assert wait_for(lambda: events(watcher, "update_rolled_back"))[-1]["reason"] == "command"
     assert cart.end() == 0
 
 
