@@ -207,7 +207,7 @@ def test_an_agent_killed_again_and_again_on_trial_goes_back_and_says_so(running,
         wait_for(lambda births=births: len(watcher.json("/up/birth")) > births)
         assert slot(watcher)["state"] == ("trial" if kill < 3 else "idle")
     wait_for(lambda: events(watcher, "update_rolled_back"))
-    assert events(watcher, "update_rolled_back")[0]["reason"] == "crashed"
+    assert wait_for(lambda: events(watcher, "update_rolled_back"))[0]["reason"] == "crashed"
     assert (slot(watcher)["version"], slot(watcher)["result"]) == ("1.0.0", "rolled_back")
     cart.feed(1)
     assert wait_for(watcher.findings)[0]["bundle"]["version"] == "1.0.0"
