@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import math
 import re
-import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import (
@@ -29,11 +24,9 @@ from starlette.responses import (
     PlainTextResponse,
     RedirectResponse,
     Response,
-    StreamingResponse,
 )
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import edge.web
 from edge.agent import metrics
@@ -49,45 +42,17 @@ from edge.exposition import CONTENT_TYPE
 from edge.imaging.patient import Patient
 from edge.mqtt.payloads import BundleRef, Finding, Health
 from edge.web.catalogue import load_texts
+from edge.web.server import EventStreams, SecurityHeaders, WebServer, form_body
 
 __all__ = ["ScreenServer", "create_app"]
 
 log = logging.getLogger(__name__)
 
 _SHOWN = 120  # findings that page and API look back on
-_LOOK_S = 0.2  # how often an event stream looks for news
-_TICK_S = 5.0  # how often it says that it is alive; the page waits three of these
 _STREAMS = 32  # pages that may listen at once
 _FORM_BYTES = 1000
 _COOKIE = "scanwright"
 _ID = re.compile(r"[0-9a-f]{32}")
-
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; object-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    # Pictures of patients and findings are in no browser's cache.
-    "Cache-Control": "no-store",
-}
-
-
-class _SecurityHeaders:
-    """Puts the headers on every answer, errors included."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 class _Screen:
@@ -112,11 +77,10 @@ class _Screen:
         self._config = config
         self._unsigned = not all(bundle.signed for bundle in bundles)
         self._connected = connected
-        self._closing = closing
         self._health = health
         self._bundles = bundles
         self._texts = load_texts(config.language)
-        self._streams = 0
+        self._streams = EventStreams(lambda: run_in_threadpool(self.state), closing, _STREAMS)
         self._lock = lock
         self._cases = cases
 
@@ -229,25 +193,7 @@ class _Screen:
         return Response(png, media_type="image/png")
 
     async def events(self, request: Request) -> Response:
-        if self._streams >= _STREAMS:
-            return PlainTextResponse("too many pages are listening\n", status_code=503)
-        return StreamingResponse(self._news(), media_type="text/event-stream")
-
-    async def _news(self) -> AsyncIterator[str]:
-        """The state at once, at every change, and every few seconds to say that the agent lives."""
-        self._streams += 1
-        try:
-            yield "retry: 1000\n\n"
-            told, told_at = None, 0.0
-            clock = asyncio.get_running_loop().time
-            while not self._closing.is_set():
-                state = await run_in_threadpool(self.state)
-                if state != told or clock() - told_at >= _TICK_S:
-                    yield f"data: {json.dumps(state)}\n\n"
-                    told, told_at = state, clock()
-                await asyncio.sleep(_LOOK_S)
-        finally:
-            self._streams -= 1
+        return self._streams.answer()
 
     def metrics(self, request: Request) -> Response:
         if self._health is None:
@@ -272,14 +218,8 @@ def _at_the_cart(request: Request) -> bool:
 
 async def _form(request: Request) -> dict[str, str] | None:
     """A short form that a page of this server sent; None for any other."""
-    if request.headers.get("origin") != f"{request.url.scheme}://{request.url.netloc}":
-        return None
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _FORM_BYTES:
-            return None
-    return dict(parse_qsl(body.decode("ascii", "replace")))
+    body = await form_body(request, _FORM_BYTES)
+    return None if body is None else dict(parse_qsl(body.decode("ascii", "replace")))
 
 
 def create_app(
@@ -327,11 +267,11 @@ def create_app(
             Route("/metrics", screen.metrics),
             Mount("/static", StaticFiles(directory=Path(edge.web.__file__).parent / "static")),
         ],
-        middleware=[Middleware(_SecurityHeaders)],
+        middleware=[Middleware(SecurityHeaders)],
     )
 
 
-class ScreenServer:
+class ScreenServer(WebServer):
     """The screen, served from a thread of its own."""
 
     def __init__(
@@ -352,60 +292,29 @@ class ScreenServer:
             BadInputError: ``screen.pin_file`` cannot be used.
             ScanwrightError: it cannot be taken.
         """
-        lock = Lock(read_pin(screen.pin_file)) if screen.pin_file else None
-        family = socket.AF_INET6 if ":" in screen.host else socket.AF_INET
-        try:
-            self._socket = socket.create_server((screen.host, screen.port), family=family)
-        except OSError as error:
-            raise ScanwrightError(
-                f"screen: cannot listen on {screen.host}:{screen.port} ({error.strerror}); "
-                "choose another screen.port"
-            ) from error
-        port = self._socket.getsockname()[1]
-        host = f"[{screen.host}]" if ":" in screen.host else screen.host
-        self.url = f"http://{host}:{port}/"
-        self._closing = threading.Event()
         self._identify_until = float("-inf")
+        closing = threading.Event()
         app = create_app(
             store,
             config,
             bundles,
             connected,
-            self._closing,
-            lock,
+            closing,
+            Lock(read_pin(screen.pin_file)) if screen.pin_file else None,
             cases,
             health,
             trouble,
             lambda: time.monotonic() < self._identify_until,
             stick,
         )
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                timeout_graceful_shutdown=2,
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="screen", daemon=True
-        )
-
-    def start(self) -> None:
-        """Serve."""
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
-        self._thread.start()
+        try:
+            super().__init__(app, screen.host, screen.port, closing, "screen")
+        except OSError as error:
+            raise ScanwrightError(
+                f"screen: cannot listen on {screen.host}:{screen.port} ({error.strerror}); "
+                "choose another screen.port"
+            ) from error
 
     def identify(self, seconds: float) -> None:
         """Show the cart's name, large and blinking, for so long. From any thread."""
         self._identify_until = time.monotonic() + seconds
-
-    def stop(self) -> None:
-        """End the event streams, answer what was asked, and close the port."""
-        self._closing.set()
-        self._server.should_exit = True
-        self._thread.join(timeout=5)
-        self._socket.close()

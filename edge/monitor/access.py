@@ -11,54 +11,23 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, quote
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge.monitor.store import accounts, audit
 from edge.monitor.store.accounts import Account, Role, Session
 from edge.monitor.store.database import Database, UnavailableError
 from edge.monitor.view import FleetView
 from edge.web.catalogue import languages, load_texts
+from edge.web.server import form_body
 
-__all__ = ["COOKIE", "SecurityHeaders", "Tries", "Visit", "guarded", "visit_of"]
+__all__ = ["COOKIE", "Tries", "Visit", "guarded", "visit_of"]
 
 COOKIE = "session"
 _FORM_BYTES = 20_000
 _TRIES, _WAIT_S, _LONGEST_S = 5, 15.0, 900.0  # wrong passwords that cost no time; then doubling waits
 _REMEMBERED = 10_000
 _REMEMBERED_S = 3600.0  # a session, while the store is away
-
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'; object-src 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-
-
-class SecurityHeaders:
-    """Puts the headers on every answer, errors included; what an endpoint has set itself stays."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
-                if scope["scheme"] == "https":
-                    headers["Strict-Transport-Security"] = "max-age=31536000"
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
 
 
 class Tries:
@@ -202,13 +171,9 @@ def _session(state: Any, method: str, token: str) -> Session | None:
 
 async def read_form(request: Request) -> dict[str, str] | None:
     """A short form that a page of this server sent; None for any other."""
-    if request.headers.get("origin") != f"{request.url.scheme}://{request.url.netloc}":
+    body = await form_body(request, _FORM_BYTES)
+    if body is None:
         return None
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _FORM_BYTES:
-            return None
     try:
         fields = parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=50)
     except ValueError:  # more fields than any page of ours has

@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
-import socket
 import ssl
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 import edge.web
 from edge.errors import BadInputError, ScanwrightError
-from edge.monitor.access import SecurityHeaders, Tries, Visit, guarded
+from edge.monitor.access import Tries, guarded
 from edge.monitor.pages import audit, cart, drift, findings, fleet, login, review, rollouts
 from edge.monitor.pages.metrics import metrics_of
 from edge.monitor.store.database import Database
 from edge.monitor.view import FleetView
+from edge.web.server import EventStreams, SecurityHeaders, WebServer
 
 __all__ = ["PageServer", "create_app"]
 
-_LOOK_S = 0.2  # how often an event stream looks for news
-_TICK_S = 5.0  # how often it says that it is alive; the page waits three of these
 _STREAMS = 200  # pages that may listen at once
 _HASHING = 2  # passwords that are looked at at once: each takes a core and 16 MiB
 
@@ -48,6 +42,11 @@ def create_app(
     """The application. ``phone_app``: a folder that is served under ``/phone/``, to anybody: it holds the
     model, and no findings. ``closing`` ends the event streams when set. ``metrics_token``: a file with what
     ``/metrics`` asks for."""
+
+    async def state() -> dict[str, Any]:
+        return view.state
+
+    streams = EventStreams(state, closing or threading.Event(), _STREAMS)
     routes: list[BaseRoute] = [
         Route("/login", login.login, methods=["GET", "POST"]),
         Route("/logout", guarded("viewer", login.logout), methods=["POST"]),
@@ -71,7 +70,7 @@ def create_app(
         Route("/rollouts", guarded("engineer", rollouts.start), methods=["POST"]),
         Route("/rollouts/{id}", guarded("engineer", rollouts.change), methods=["POST"]),
         Route("/audit", guarded("engineer", audit.audit)),
-        Route("/api/events", _events),
+        Route("/api/events", guarded("viewer", lambda _: streams.answer())),
         Route("/healthz", _healthy),
         Mount("/static", StaticFiles(directory=Path(edge.web.__file__).parent / "static")),
     ]
@@ -80,11 +79,10 @@ def create_app(
     if phone_app is not None:
         routes.append(Route("/phone", lambda _: RedirectResponse("/phone/")))
         routes.append(Mount("/phone", _PhoneFiles(directory=phone_app, html=True)))
-    app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders)])
+    app = Starlette(routes=routes, middleware=[Middleware(SecurityHeaders, strict_transport=True)])
     app.state.database, app.state.view, app.state.tries = database, view, Tries()
     app.state.hashing = asyncio.Semaphore(_HASHING)
     app.state.sessions = OrderedDict()
-    app.state.closing, app.state.streams = closing or threading.Event(), 0
     return app
 
 
@@ -100,39 +98,12 @@ class _PhoneFiles(StaticFiles):
         return answer
 
 
-async def _events(request: Request) -> Response:
-    """The state at once, at every change, and every few seconds to say that the monitor lives."""
-
-    def allowed(visit: Visit) -> Response:
-        if request.app.state.streams >= _STREAMS:
-            return PlainTextResponse("too many pages are listening\n", status_code=503)
-        return StreamingResponse(_news(request.app.state), media_type="text/event-stream")
-
-    return await guarded("viewer", allowed)(request)
-
-
-async def _news(state: Any) -> AsyncIterator[str]:
-    state.streams += 1
-    try:
-        yield "retry: 1000\n\n"
-        told, told_at = None, 0.0
-        clock = asyncio.get_running_loop().time
-        while not state.closing.is_set():
-            now = state.view.state
-            if now != told or clock() - told_at >= _TICK_S:
-                yield f"data: {json.dumps(now)}\n\n"
-                told, told_at = now, clock()
-            await asyncio.sleep(_LOOK_S)
-    finally:
-        state.streams -= 1
-
-
 async def _healthy(request: Request) -> Response:
     trouble = request.app.state.view.problem
     return PlainTextResponse(f"{trouble or 'ok'}\n", status_code=503 if trouble else 200)
 
 
-class PageServer:
+class PageServer(WebServer):
     """The page, served from a thread of its own."""
 
     def __init__(
@@ -161,49 +132,34 @@ class PageServer:
             )
         if certificate is not None:
             _check_pair(certificate, key)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.view = FleetView(database)
+        closing = threading.Event()
+        app = create_app(database, self.view, phone_app, closing, metrics_token)
         try:
-            self._socket = socket.create_server((host, port), family=family)
+            super().__init__(
+                app,
+                host,
+                port,
+                closing,
+                "page",
+                proxy_headers=False,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
         except OSError as error:
             raise ScanwrightError(
                 f"--port {port}: cannot listen on {host} ({error.strerror}); choose another"
             ) from error
-        shown = f"[{host}]" if ":" in host else host
-        scheme = "http" if certificate is None else "https"
-        self.url = f"{scheme}://{shown}:{self._socket.getsockname()[1]}/"
-        self.view = FleetView(database)
-        self._closing = threading.Event()
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                create_app(database, self.view, phone_app, self._closing, metrics_token),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=2,
-                ssl_certfile=certificate,
-                ssl_keyfile=key,
-            )
-        )
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="page", daemon=True
-        )
 
     def start(self) -> None:
         """Serve."""
-        logging.getLogger("uvicorn").setLevel(logging.WARNING)
         self.view.start()
-        self._thread.start()
+        super().start()
 
     def stop(self) -> None:
         """End the event streams, answer what was asked, and close the port."""
-        self._closing.set()
-        self._server.should_exit = True
-        self._thread.join(timeout=5)
+        super().stop()
         self.view.stop()
-        self._socket.close()
 
 
 def _loopback(host: str) -> bool:
