@@ -124,7 +124,12 @@ class Training(Contract):
     average_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         default=0.0, description="moving average of weights"
     )
-    patience: int = Field(default=12, ge=1, description="epochs without a better tuning loss before stopping")
+    patience: int = Field(
+        default=12,
+        ge=1,
+        description="epochs without a better tuning loss before stopping, of those that are compared: "
+        "along a cosine the last fifth",
+    )
 
 
 class Teacher(Contract):

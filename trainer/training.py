@@ -70,9 +70,10 @@ def fit(
 ) -> list[Epoch]:
     """Train ``model`` in place and leave it with the weights of the epoch that had the least tuning loss.
 
-    Stops early after ``plan.training.patience`` epochs without a better tuning loss. ``on_epoch`` is called
-    after each epoch. A model made under a ``tf.distribute`` strategy is trained by all its replicas, each on
-    its share of every batch.
+    Along a cosine only the last fifth of the epochs is compared: before it the learning rate is so large that
+    one epoch's weights are better than another's by chance. Stops early after ``plan.training.patience``
+    epochs without a better tuning loss. ``on_epoch`` is called after each epoch. A model made under a
+    ``tf.distribute`` strategy is trained by all its replicas, each on its share of every batch.
     """
     strategy = model.distribute_strategy
     replicas = strategy.num_replicas_in_sync
@@ -84,6 +85,7 @@ def fit(
     step = _train_step(model, optimizer, train, plan)
     average = MovingAverage(model, plan.training.average_decay)
     progress = Progress(model, optimizer, average, plan.checkpoint)
+    eligible_from = max(plan.eligible_from, _settled_from(plan))
     for past in progress.history:
         on_epoch(past)
     for callback in plan.callbacks:
@@ -120,7 +122,7 @@ def fit(
             **figures,
         )
         on_epoch(record)
-        if epoch >= plan.eligible_from:
+        if epoch >= eligible_from:
             progress.judge(record.tune_loss, weights)
         progress.save(record, epoch == plan.epochs or progress.since_best >= plan.training.patience)
     model.set_weights(progress.best_weights)
@@ -256,6 +258,11 @@ def _optimizer(training: Training) -> Any:
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         return optimizer
     return keras.optimizers.Adam(training.learning_rate)
+
+
+def _settled_from(plan: Plan) -> int:
+    """The first epoch whose learning rate is so small that its weights have settled."""
+    return 1 if plan.training.schedule == "constant" else plan.epochs - max(1, plan.epochs // 5) + 1
 
 
 def _learning_rate(plan: Plan, step: int, steps: int) -> float:

@@ -22,6 +22,13 @@ _DRIVERS = (
     "overlay",
     "nf_tables", "nfnetlink", "nft_ct", "nf_conntrack", "nf_defrag_ipv4", "nf_defrag_ipv6", "nft_reject",
 )  # fmt: skip
+# What Raspberry Pi OS tells its cloud-init: the seed is on the boot partition, which it waits for.
+_SEED = {
+    "etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg": (
+        "datasource_list: [NoCloud, None]\ndatasource: {NoCloud: {seedfrom: 'file:///boot/firmware'}}\n"
+    ),
+    "etc/systemd/system/cloud-init-local.service.d/seed.conf": ("[Unit]\nRequiresMountsFor=/boot/firmware\n"),
+}
 _INIT = """\
 #!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -123,7 +130,11 @@ def vendor_image(cloud_init: bool) -> Path:
         "PARTUUID=1234abcd-02 / ext4 defaults,noatime 0 1\n"
     )
     (tree / "etc/hostname").write_text("raspberrypi\n")
-    if not cloud_init:
+    if cloud_init:
+        for name, text in _SEED.items():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_text(text)
+    else:
         (tree / "usr/bin/cloud-init").unlink()
         (tree / "etc/cloud/cloud-init.disabled").touch()
     part = path.with_suffix(".part.img")

@@ -99,6 +99,22 @@ def test_a_damaged_checkpoint_is_named(images: Images, tmp_path: Path) -> None:
         trained(images, replace(PLAN, checkpoint=Checkpoint(path)))
 
 
+@pytest.mark.parametrize(
+    ("schedule", "epochs", "kept"), [("cosine", 10, slice(8, 10)), ("constant", 4, slice(0, 1))]
+)
+def test_only_weights_that_have_settled_are_compared(
+    images: Images, schedule: Any, epochs: int, kept: slice
+) -> None:
+    wrong = Images(images.pixels, 1.0 - images.targets)  # the more is learned, the greater the tuning loss
+    training = PLAN.training.model_copy(update={"schedule": schedule, "patience": 3})
+    model, told = network(), []
+    fit(model, images, wrong, replace(PLAN, epochs=10, training=training), told.append)
+    assert len(told) == epochs
+    logits = predict(model, images.pixels)
+    loss = float(tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(wrong.targets, logits)))
+    assert loss == pytest.approx(min(epoch.tune_loss for epoch in told[kept]), rel=1e-4)
+
+
 def test_a_student_learns_from_its_teacher_against_the_labels(images: Images) -> None:
     def right(model: Any) -> float:
         return float((predict(model, images.pixels).argmax(axis=1) == images.targets.argmax(axis=1)).mean())
