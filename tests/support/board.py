@@ -22,10 +22,11 @@ _DRIVERS = (
     "overlay",
     "nf_tables", "nfnetlink", "nft_ct", "nf_conntrack", "nf_defrag_ipv4", "nf_defrag_ipv6", "nft_reject",
 )  # fmt: skip
-# What Raspberry Pi OS tells its cloud-init: the seed is on the boot partition, which it waits for.
+# What Raspberry Pi OS tells its cloud-init: the seed is on the boot partition, which it waits for. Debian's
+# older one wants the slash at the end.
 _SEED = {
     "etc/cloud/cloud.cfg.d/99_raspberry-pi.cfg": (
-        "datasource_list: [NoCloud, None]\ndatasource: {NoCloud: {seedfrom: 'file:///boot/firmware'}}\n"
+        "datasource_list: [NoCloud, None]\ndatasource: {NoCloud: {seedfrom: 'file:///boot/firmware/'}}\n"
     ),
     "etc/systemd/system/cloud-init-local.service.d/seed.conf": ("[Unit]\nRequiresMountsFor=/boot/firmware\n"),
 }
