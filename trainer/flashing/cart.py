@@ -72,7 +72,8 @@ def cart_files(
     files = {
         f"{CONFIG}/agent.yaml": _agent(site, cart, board, bundles, slots),
         f"{CONFIG}/firewall.nft": _firewall(cart),
-        "/etc/systemd/network/10-scanwright-modality.network": _served(
+        # The first name that matches counts; others' (cloud-init's, netplan's) begin with 10.
+        "/etc/systemd/network/05-scanwright-modality.network": _served(
             network.modality_interface, network.modality_address
         ),
         "/etc/NetworkManager/conf.d/scanwright.conf": _left_alone(cart),

@@ -217,7 +217,7 @@ def _into_boot(
     fat.write({f"{_FOLDER}/{name}": Entry(data) for name, data in texts.items()})
     words = (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
     # The vendor's own first start would grow the root over the card, which the table has done already.
-    words = [w for w in words if not w.startswith(("init=", "systemd.run", "ds=nocloud")) and w != _RUN]
+    words = [w for w in words if not w.startswith(("init=", "systemd.run", "ds=nocloud")) and w not in _RULED]
     if cloud_init:
         instance = hashlib.sha256(b"".join(texts.values()) + cart.device.encode()).hexdigest()[:16]
         given = yaml.safe_load((fat.read("user-data") or b"").decode("utf-8", "replace")) or {}
@@ -226,11 +226,10 @@ def _into_boot(
         seed = {
             "user-data": "#cloud-config\n" + yaml.safe_dump(given, sort_keys=False),
             "meta-data": f"instance-id: {instance}\nlocal-hostname: {cart.device}\n",
-            # Networks are the package's; none is waited for.
-            "network-config": "version: 2\nethernets: {}\n",
         }
         fat.write({name: Entry(text.encode()) for name, text in seed.items()})
-        words.append(f"ds=nocloud;i={instance}")
+        # Networks are the package's: without a word for it cloud-init asks for addresses at every port.
+        words += [f"ds=nocloud;i={instance}", _NO_NETWORK]
     else:
         script = f"#!/bin/sh\nexec sh /boot/firmware/{_FOLDER}/first-boot\n"
         fat.write({"firstrun.sh": Entry(script.encode())})
@@ -244,6 +243,8 @@ def _into_boot(
 
 
 _RUN = "systemd.unit=kernel-command-line.target"
+_NO_NETWORK = "network-config=disabled"
+_RULED = {_RUN, _NO_NETWORK}
 _UNIT = f"""\
 [Unit]
 Description=scanwright first start

@@ -108,7 +108,7 @@ def test_headquarters_key_goes_along_and_another_file_is_refused_by_name(tmp_pat
 
 def test_the_modality_gets_an_address_and_reaches_nothing_but_dicom_and_the_screen():
     made = files(site({"network": {"modality_address": "10.9.0.1/24"}}))
-    unit = made["/etc/systemd/network/10-scanwright-modality.network"]
+    unit = made["/etc/systemd/network/05-scanwright-modality.network"]
     assert "Address=10.9.0.1/24" in unit and "DHCPServer=yes" in unit and "EmitRouter=no" in unit
     rules = made["/etc/scanwright/firewall.nft"]
     assert "tcp dport { 8080, 11112 } accept" in rules and rules.count('"eth0"') == 3
@@ -126,7 +126,7 @@ def test_the_modality_gets_an_address_and_reaches_nothing_but_dicom_and_the_scre
 )
 def test_addresses_given_to_the_modality_are_never_the_carts_own(address, offset, size):
     made = files(site({"network": {"modality_address": address}}))
-    unit = made["/etc/systemd/network/10-scanwright-modality.network"]
+    unit = made["/etc/systemd/network/05-scanwright-modality.network"]
     assert f"PoolOffset={offset}\nPoolSize={size}\n" in unit
     own = int(address.split("/")[0].split(".")[-1]) % (8 if address.endswith("29") else 256)
     assert own not in range(offset, offset + size)

@@ -94,6 +94,7 @@ def test_an_image_with_cloud_init_gets_a_seed_that_runs_once_for_each_flashing(t
         words = (fat.read("cmdline.txt") or b"").decode()
         meta = yaml.safe_load(fat.read("meta-data") or b"")
         assert words.count("ds=nocloud") == 1 and f"ds=nocloud;i={meta['instance-id']}" in words
+        assert words.split().count("network-config=disabled") == 1
         assert meta["local-hostname"] == device and "firstrun" not in words
         user = yaml.safe_load(fat.read("user-data") or b"")
         assert user["users"] == [{"name": "tech"}] and user["runcmd"][0] == ["echo", "hello"]
