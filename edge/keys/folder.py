@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -14,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from edge.errors import BadInputError
-from edge.files import sync_folder, write_durably
+from edge.files import new_folder, write_durably
 from edge.keys.authority import Authority, Credential
 from edge.keys.mosquitto import acl, configuration
 from edge.schema import Contract, Name, read
@@ -76,23 +75,19 @@ class KeyFolder:
             raise BadInputError("broker.tls: is false, so the site uses no certificates; set it to true")
         if path.exists():
             raise BadInputError(f"{path}: is there already; its keys are not made anew over it")
-        new = path.with_name(path.name + ".new")
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(mode=0o700, parents=True)
-            ca = Authority.create(site.site, _now(), passphrase)
-            write_durably(new / "ca.key", ca.key)
-            write_durably(new / "ca.pem", ca.certificate, 0o644)
-            _write_register(new, Register(site=site.site))
-            folder = cls(new)
-            folder._write_revocations(passphrase)
-            for name in (BROKER, HEADQUARTERS):
-                folder.issue(site, name, days, passphrase)
-            broker = new / BROKER
-            write_durably(broker / "mosquitto.conf", configuration(site).encode())
-            write_durably(broker / "acl", acl(site.site, HEADQUARTERS).encode())
-            new.rename(path)
-            sync_folder(path.absolute().parent)
+            with new_folder(path) as new:
+                ca = Authority.create(site.site, _now(), passphrase)
+                write_durably(new / "ca.key", ca.key)
+                write_durably(new / "ca.pem", ca.certificate, 0o644)
+                _write_register(new, Register(site=site.site))
+                folder = cls(new)
+                folder._write_revocations(passphrase)
+                for name in (BROKER, HEADQUARTERS):
+                    folder.issue(site, name, days, passphrase)
+                broker = new / BROKER
+                write_durably(broker / "mosquitto.conf", configuration(site).encode())
+                write_durably(broker / "acl", acl(site.site, HEADQUARTERS).encode())
         except OSError as error:
             raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
         return cls(path)

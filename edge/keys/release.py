@@ -6,7 +6,6 @@ together (snapshot) and what is newest (timestamp). Devices pin the first root a
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,7 +17,7 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
 from edge.errors import BadInputError
-from edge.files import sync_folder, write_durably
+from edge.files import new_folder, write_durably
 
 __all__ = ["ROOT_LIFE", "ReleaseKeys", "to_bytes"]
 
@@ -70,22 +69,18 @@ class ReleaseKeys:
             raise BadInputError(f"--threshold {threshold}: {keys} keys cannot give so many signatures")
         if path.exists():
             raise BadInputError(f"{path}: is there already; its keys are not made anew over it")
-        new = path.with_name(path.name + ".new")
         try:
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir(mode=0o700, parents=True)
-            root = Root(expires=_now() + ROOT_LIFE, consistent_snapshot=True)
-            made = [_make(new, f"root-{n}", passphrase) for n in range(1, keys + 1)]
-            for signer in made:
-                root.add_key(signer.public_key, Root.type)
-            root.roles[Root.type].threshold = threshold
-            for role in ROLES:
-                root.add_key(_make(new, role, passphrase).public_key, role)
-            data = to_bytes(_signed(root, made))
-            write_durably(new / "1.root.json", data, 0o644)
-            write_durably(new / "root.json", data, 0o644)
-            new.rename(path)
-            sync_folder(path.absolute().parent)
+            with new_folder(path) as new:
+                root = Root(expires=_now() + ROOT_LIFE, consistent_snapshot=True)
+                made = [_make(new, f"root-{n}", passphrase) for n in range(1, keys + 1)]
+                for signer in made:
+                    root.add_key(signer.public_key, Root.type)
+                root.roles[Root.type].threshold = threshold
+                for role in ROLES:
+                    root.add_key(_make(new, role, passphrase).public_key, role)
+                data = to_bytes(_signed(root, made))
+                write_durably(new / "1.root.json", data, 0o644)
+                write_durably(new / "root.json", data, 0o644)
         except OSError as error:
             raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
         return cls(path)

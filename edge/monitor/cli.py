@@ -104,12 +104,16 @@ def monitor(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     with opened(store_url, receives=workers_group is None, create=True) as database:
+        from edge.monitor import rollouts
         from edge.monitor.receiver import Receiver
-        from edge.monitor.rollouts import Rollouts
-        from edge.monitor.upkeep import Upkeep
+        from edge.monitor.repeated import Repeated
+        from edge.monitor.upkeep import keep_up
 
         receiver = Receiver(broker, database, workers_group)
-        beside: list[Any] = [Upkeep(database, keep_days), Rollouts(database)]
+        beside: list[Any] = [
+            Repeated("upkeep", lambda: keep_up(database, keep_days, time.time()), every_s=600),
+            Repeated("rollouts", lambda: rollouts.step(database, time.time()), every_s=1),
+        ]
         if page:
             from edge.monitor.server import PageServer
 

@@ -8,10 +8,7 @@ steps, and a step that is taken again changes nothing.
 from __future__ import annotations
 
 import json
-import logging
 import secrets
-import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -22,13 +19,10 @@ from edge.errors import BadInputError
 from edge.monitor import rollout as rules
 from edge.monitor.rollout import Asked, Cart, Member, Plan, Standing
 from edge.monitor.store import audit, commands
-from edge.monitor.store.database import Database, UnavailableError
+from edge.monitor.store.database import Database
 
-__all__ = ["Rollouts", "View", "change", "record_outcome", "start", "step", "views"]
+__all__ = ["View", "change", "record_outcome", "start", "step", "views"]
 
-log = logging.getLogger(__name__)
-
-_LEAST_S, _SHARE = 1.0, 10.0  # seconds between steps, and at least so many times what one took
 _ACTOR = "rollout"
 _Key = tuple[str, str]
 
@@ -202,34 +196,6 @@ def views(database: Database, id_: str | None = None) -> list[View]:
             )
         )
     return found
-
-
-class Rollouts:
-    """A thread that moves rollouts on. Several workers may each have one."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rollouts", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End, after the step in hand."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        wait = _LEAST_S
-        while not self._stop.wait(wait):
-            begun = time.monotonic()
-            try:
-                step(self._database, time.time())
-            except UnavailableError as error:
-                log.warning("rollouts wait: %s", error)
-            wait = max(_LEAST_S, _SHARE * (time.monotonic() - begun))
 
 
 def _step(connection: Connection, database: Database, id_: str, now: float) -> None:

@@ -1,52 +1,30 @@
-"""What the monitor does by itself, beside receiving: retention, and looking for drift."""
+"""What the monitor keeps up by itself: retention, and looking for drift."""
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
 
 from edge.monitor.store import keeping, shifts
-from edge.monitor.store.database import Database, UnavailableError
+from edge.monitor.store.database import Database
 from edge.monitor.store.intake import MonitorEvent, tell
 
-__all__ = ["Upkeep", "look_for_drift"]
+__all__ = ["keep_up", "look_for_drift"]
 
 log = logging.getLogger(__name__)
 
-_FIRST_S, _EVERY_S = 10.0, 600.0
 _DAY_S = 86400
 
 
-class Upkeep:
-    """A thread that does it every ten minutes. Several workers may each have one."""
+def keep_up(database: Database, keep_days: float, now: float) -> None:
+    """Tell of what has drifted, and let go what is older than it is kept.
 
-    def __init__(self, database: Database, keep_days: float) -> None:
-        self._database, self._keep_days = database, keep_days
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End what is being done, and the thread."""
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        wait = _FIRST_S
-        while not self._stop.wait(wait):
-            wait = _EVERY_S
-            try:
-                look_for_drift(self._database, time.time())
-                gone = keeping.purge(self._database, self._keep_days, time.time())
-            except UnavailableError as error:
-                log.warning("upkeep waits: %s", error)
-                continue
-            if gone:
-                log.info("let go: %s", ", ".join(f"{n} of {name}" for name, n in gone.items()))
+    Raises:
+        UnavailableError: the store cannot be used for now.
+    """
+    look_for_drift(database, now)
+    gone = keeping.purge(database, keep_days, now)
+    if gone:
+        log.info("let go: %s", ", ".join(f"{n} of {name}" for name, n in gone.items()))
 
 
 def look_for_drift(database: Database, now: float) -> None:

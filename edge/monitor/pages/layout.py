@@ -18,6 +18,7 @@ __all__ = [
     "ago",
     "badge",
     "decision",
+    "document",
     "form",
     "frame",
     "icon",
@@ -53,10 +54,9 @@ _ICONS = {
 }
 
 
-def frame(visit: Visit, name: str, title: str, *children: Child, scripts: tuple[str, ...] = ()) -> str:
-    """A whole page. ``name`` is its place in the navigation; ``scripts`` are files of its own."""
-    texts = visit.texts
-    html = tag("html", lang=visit.language, dir=texts["direction"], data_theme=visit.theme)
+def document(visit: Visit, title: str, scripts: tuple[str, ...] = ()) -> Element:
+    """The start of a page, up to its head, in the visitor's language and colours."""
+    html = tag("html", lang=visit.language, dir=visit.texts["direction"], data_theme=visit.theme)
     styles = ["style", "monitor"] + (["uplot"] if "uplot" in scripts else [])
     html.append(
         tag(
@@ -64,12 +64,19 @@ def frame(visit: Visit, name: str, title: str, *children: Child, scripts: tuple[
             tag("meta", charset="utf-8"),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
             tag("meta", name="color-scheme", content="dark light"),
-            tag("title", f"{title} · scanwright"),
+            tag("title", title),
             tag("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
             *(tag("link", rel="stylesheet", href=f"/static/{style}.css") for style in styles),
-            *(tag("script", src=f"/static/{script}.js", defer=True) for script in ("monitor", *scripts)),
+            *(tag("script", src=f"/static/{script}.js", defer=True) for script in scripts),
         )
     )
+    return html
+
+
+def frame(visit: Visit, name: str, title: str, *children: Child, scripts: tuple[str, ...] = ()) -> str:
+    """A whole page. ``name`` is its place in the navigation; ``scripts`` are files of its own."""
+    texts = visit.texts
+    html = document(visit, f"{title} · scanwright", ("monitor", *scripts))
     body = tag("body", icons(), tag("a", visit.t("skip"), href="#main", class_="skip"))
     body.append(_top(visit, name))
     trouble = visit.view.problem

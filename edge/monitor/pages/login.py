@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from edge.monitor.access import COOKIE, Visit, read_form, visit_of
-from edge.monitor.pages.layout import icons
+from edge.monitor.pages.layout import document, icons
 from edge.monitor.store import accounts, audit
 from edge.monitor.store.accounts import Account
 from edge.monitor.store.database import Database, UnavailableError
@@ -73,19 +73,7 @@ def _note(database: Database, kind: str, name: str, host: str) -> None:
 
 def _form(visit: Visit, there: str, problem: str | None = None, status: int = 200) -> HTMLResponse:
     known = bool(accounts.listed(visit.database))
-    html = tag("html", lang=visit.language, dir=visit.texts["direction"], data_theme=visit.theme)
-    html.append(
-        tag(
-            "head",
-            tag("meta", charset="utf-8"),
-            tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("meta", name="color-scheme", content="dark light"),
-            tag("title", "scanwright"),
-            tag("link", rel="icon", href="/static/icon.svg", type="image/svg+xml"),
-            tag("link", rel="stylesheet", href="/static/style.css"),
-            tag("link", rel="stylesheet", href="/static/monitor.css"),
-        )
-    )
+    html = document(visit, "scanwright")
     fields = [
         tag("input", type="hidden", name="next", value=there),
         tag("label", visit.t("login.name"), for_="name"),
