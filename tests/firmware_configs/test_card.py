@@ -74,15 +74,22 @@ def test_a_cart_stops_when_its_supply_stays_too_weak_and_not_for_a_dip(tmp_path)
     assert float(re.findall(r"PAUSE:-(\d+)", (CARD / "power-guard").read_text())[0]) * 40 == 600
 
 
-def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path):
+@pytest.mark.parametrize(
+    ("once", "after"),
+    [
+        (
+            " systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot"
+            " systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target init=/usr/lib/x",
+            "",
+        ),
+        (" ds=nocloud;i=ad7d5609a4dd221e network-config=disabled", " cloud-init=disabled"),
+    ],
+)
+def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path, once, after):
     text = (CARD / "first-boot").read_text()
     (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("words=$(sed")]
     kept = "console=tty1 root=PARTUUID=1-02 rootwait quiet"
-    once = (
-        "systemd.run=/boot/firmware/firstrun.sh systemd.run_success_action=reboot"
-        " systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target init=/usr/lib/x"
-    )
-    (tmp_path / "cmdline.txt").write_text(f"{kept} {once}\n")
+    (tmp_path / "cmdline.txt").write_text(f"{kept}{once}\n")
     script = f'cmdline={tmp_path}/cmdline.txt; {line}; echo "$words"'
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
-    assert done.stdout == f"{kept}\n"
+    assert done.stdout == f"{kept}{after}\n"

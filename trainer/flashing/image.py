@@ -221,8 +221,9 @@ def _into_boot(
     if cloud_init:
         instance = hashlib.sha256(b"".join(texts.values()) + cart.device.encode()).hexdigest()[:16]
         given = yaml.safe_load((fat.read("user-data") or b"").decode("utf-8", "replace")) or {}
-        commands = [c for c in given.get("runcmd", []) if f"{_FOLDER}/first-boot" not in str(c)]
-        given["runcmd"] = [*commands, ["sh", "-c", f"sh /boot/firmware/{_FOLDER}/first-boot && reboot"]]
+        commands = [c for c in given.get("bootcmd", []) if f"{_FOLDER}/first-boot" not in str(c)]
+        # Of all that cloud-init runs only this is run again at the next start where the power is cut in it.
+        given["bootcmd"] = [*commands, ["sh", "-c", _START]]
         seed = {
             "user-data": "#cloud-config\n" + yaml.safe_dump(given, sort_keys=False),
             "meta-data": f"instance-id: {instance}\nlocal-hostname: {cart.device}\n",
@@ -244,7 +245,12 @@ def _into_boot(
 
 _RUN = "systemd.unit=kernel-command-line.target"
 _NO_NETWORK = "network-config=disabled"
-_RULED = {_RUN, _NO_NETWORK}
+_RULED = {_RUN, _NO_NETWORK, "cloud-init=disabled"}
+# As a service that waits for the rest of cloud-init, which would hold a package manager up that it waits for.
+_START = (
+    f"systemd-run --no-block --unit=scanwright-first-boot --property=After=cloud-final.service"
+    f" sh -c 'sh /boot/firmware/{_FOLDER}/first-boot && reboot'"
+)
 _UNIT = f"""\
 [Unit]
 Description=scanwright first start

@@ -84,9 +84,9 @@ def test_an_image_gets_packages_first_start_and_a_data_partition_and_its_file_sy
     check(image)
 
 
-def test_an_image_with_cloud_init_gets_a_seed_that_runs_once_for_each_flashing(tmp_path, packages):
+def test_an_image_with_cloud_init_gets_a_seed_of_its_own_at_each_flashing(tmp_path, packages):
     root = root_tree(tmp_path / "root", cloud_init=True)
-    mine = "#cloud-config\nusers: [{name: tech}]\nruncmd: [[echo, hello]]\n"
+    mine = "#cloud-config\nusers: [{name: tech}]\nbootcmd: [[echo, hello]]\n"
     image = pi_image(tmp_path / "pi.img", root, boot={"user-data": mine})
     ids = []
     for device in ("cart-1", "cart-2"):
@@ -97,8 +97,8 @@ def test_an_image_with_cloud_init_gets_a_seed_that_runs_once_for_each_flashing(t
         assert words.split().count("network-config=disabled") == 1
         assert meta["local-hostname"] == device and "firstrun" not in words
         user = yaml.safe_load(fat.read("user-data") or b"")
-        assert user["users"] == [{"name": "tech"}] and user["runcmd"][0] == ["echo", "hello"]
-        assert len(user["runcmd"]) == 2 and "scanwright/first-boot" in user["runcmd"][1][2]
+        assert user["users"] == [{"name": "tech"}] and user["bootcmd"][0] == ["echo", "hello"]
+        assert len(user["bootcmd"]) == 2 and "scanwright/first-boot" in user["bootcmd"][1][2]
         ids.append(meta["instance-id"])
     assert ids[0] != ids[1]
     check(image)
