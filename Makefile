@@ -31,8 +31,8 @@ demo-bundle: $(VENV)/.project
 test: lint types $(VENV)-tflite-runtime/.requirements
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-# Needs root, qemu-system-arm, qemu-user-static, binfmt-support, mmdebstrap, mtools, mosquitto and dcmtk;
-# the first time it makes an arm64 system, which takes minutes and is kept in ~/.cache/scanwright.
+# Needs root, qemu-system-arm, qemu-user-static, binfmt-support, arch-test, mmdebstrap, systemd-container, buildah, mtools,
+# mosquitto and dcmtk; the first time it makes Debian systems, which takes minutes and is kept in ~/.cache/scanwright.
 boot-test: $(VENV)/.project
 	$(BIN)/python -m pytest -m boot -s tests/integration
 

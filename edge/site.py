@@ -7,7 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.agent.config import AeTitle, MeteredBytes, PacsConfig, Port, Source, ThresholdPolicy
+from edge.agent.config import (
+    AeTitle,
+    MeteredBytes,
+    PacsConfig,
+    Port,
+    RepositoryPlace,
+    Source,
+    ThresholdPolicy,
+)
 from edge.errors import BadInputError
 from edge.schema import Contract, Name
 
@@ -93,7 +101,7 @@ class Policy(ThresholdPolicy):
 class Updates(Contract):
     """How carts made with a release repository are kept current."""
 
-    repositories: tuple[str, ...] = Field(
+    repositories: tuple[RepositoryPlace, ...] = Field(
         default=(),
         description="where they look for newer releases before the copy they carry: http(s) URLs, or folders"
         " that a stick is mounted on",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from edge.schema import Contract, Label, Name, Probability, read
 
@@ -20,6 +20,7 @@ __all__ = [
     "MqttConfig",
     "OutboxConfig",
     "PacsConfig",
+    "RepositoryPlace",
     "ScreenConfig",
     "SlotConfig",
     "Source",
@@ -42,6 +43,17 @@ AGENT_SLOT = "agent"
 _WINDOW = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 AeTitle = Annotated[str, StringConstraints(pattern=r"^([!-\[\]-~][ -\[\]-~]{0,14})?[!-\[\]-~]$")]
 """PS3.5 6.2: 1 to 16 printable ASCII characters but the backslash, spaces within only; case matters."""
+
+
+def _reachable(place: str) -> str:
+    scheme, separator, rest = place.partition("://")
+    if separator and (scheme.lower() not in ("http", "https") or not rest.strip("/")):
+        raise ValueError(f"'{place}': give a folder, or an http or https URL")
+    return place
+
+
+RepositoryPlace = Annotated[str, AfterValidator(_reachable)]
+"""A folder, or an http or https URL."""
 
 
 class Tls(Contract):
@@ -238,7 +250,7 @@ class UpdateConfig(Contract):
     Only what the pinned root vouches for is ever taken, wherever it came from.
     """
 
-    repositories: Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    repositories: Annotated[tuple[RepositoryPlace, ...], Field(min_length=1)] = Field(
         description="where the release repository is to be had: folders (of the card, of a stick when it is"
         " in) or http(s) URLs; the first that has what is wanted is taken"
     )

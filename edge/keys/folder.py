@@ -115,6 +115,14 @@ class KeyFolder:
         """Whether the authority's key needs a passphrase."""
         return b"ENCRYPTED" in self._file("ca.key")
 
+    def check_passphrase(self, passphrase: bytes | None) -> None:
+        """Refuse one that does not open the authority's key.
+
+        Raises:
+            BadInputError: it is wrong or missing, or the authority's files are damaged.
+        """
+        self._authority(passphrase)
+
     def issue(
         self, site: Site, name: str, days: int, passphrase: bytes | None, renew: bool = False
     ) -> Credential:

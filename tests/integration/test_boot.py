@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -18,33 +17,21 @@ import click
 import numpy as np
 import pytest
 import yaml
-from board import Board, system_tree, vendor_image
+from board import Board, vendor_image
 from pydicom.uid import UltrasoundImageStorage
 from releases import Releases
 
 from edge.agent.order import order as send
 from edge.bundle.archive import write_bundle
 from edge.bundle.golden import Golden
-from edge.bundle.target import target
 from edge.mqtt.broker import Broker
 from edge.mqtt.topics import Topics
 from tests.integration.conftest import free_port, wait_for
 from tests.integration.test_dicom import storescu, write
-from trainer.flashing.flash import agent_for
 
 pytestmark = [pytest.mark.boot, pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a system")]
 
 TARGET = "raspberry-pi-5"
-_CPUINFO = """\
-processor\t: 0
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
-"""
 
 
 class Web(http.server.ThreadingHTTPServer):
@@ -190,36 +177,3 @@ def test_a_flashed_card_starts_survives_a_power_cut_and_updates(bench, tiny_mani
     board.power_on()
     bench.finding()
     assert bench.watcher.findings()[-1]["bundle"]["version"] == "1.1.0"
-
-
-def test_int8_inference_of_the_arm64_package_is_bit_identical_to_this_machines(tmp_path, tiny_bundle):
-    if shutil.which("qemu-aarch64-static") is None:
-        pytest.skip("needs qemu-user-static")
-    tree = system_tree()
-    board = target("generic-arm64")
-    subprocess.run(
-        ["dpkg-deb", "-x", agent_for(board, board.release("bookworm"), None), tmp_path], check=True
-    )
-    # The interpreter asks what the processor can do, and /proc says what this machine's can.
-    (tmp_path / "cpuinfo").write_text(_CPUINFO)
-    tiny_bundle(tmp_path / "tiny.swb")
-    (tmp_path / "replay.py").write_text(
-        "from pathlib import Path\n"
-        "from edge.bundle.archive import open_bundle\n"
-        "from edge.bundle.golden import Golden\n"
-        "from edge.inference.predictor import Predictor, replay\n"
-        f"bundle = open_bundle(Path('{tmp_path}/tiny.swb'))\n"
-        "predictor = Predictor.from_model(bundle.member('model.tflite'), bundle.manifest)\n"
-        "print(replay(predictor, Golden.from_npz(bundle.member('golden.npz'))))\n"
-    )
-    site = tmp_path / "opt/scanwright/lib/python3.11/site-packages"
-    script = (
-        f"mount --bind {tmp_path}/cpuinfo /proc/cpuinfo && exec qemu-aarch64-static -L {tree}"
-        f" -E PYTHONHOME={tree}/usr -E PYTHONPATH={site} {tree}/usr/bin/python3.11 {tmp_path}/replay.py"
-    )
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script],
-        capture_output=True, text=True, timeout=900, check=False, env=os.environ | {"QEMU_CPU": "cortex-a72"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "0"

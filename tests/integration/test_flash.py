@@ -90,6 +90,23 @@ def test_an_image_is_that_carts_and_has_its_label(desk, tmp_path):
     assert (carried(tmp_path / "again.img", tmp_path) / "etc/scanwright/key.pem").read_bytes() == key
 
 
+def test_a_wrong_passphrase_is_told_before_any_work_is_done(desk, monkeypatch):
+    monkeypatch.setenv("SCANWRIGHT_KEYS_PASSPHRASE", "right")
+    assert desk("keys", "init", "SITE.yaml", "--out", "locked")[0] == 0
+    given = (*GIVEN, "--keys", "locked", "--cart", "cart-1")
+    monkeypatch.setenv("SCANWRIGHT_KEYS_PASSPHRASE", "wrong")
+    work: list[object] = []
+    with monkeypatch.context() as watched:
+        watched.setattr(making, "agent_for", lambda *given: work.append(given))
+        watched.setattr(making, "copy_image", lambda *given: work.append(given))
+        for made in (("--image", "vendor.img", "--out", "cart.img"), ("--deb", "packages")):
+            code, _, err = desk(*given, *made)
+            assert code == 2 and len(err.splitlines()) == 1 and "passphrase is wrong" in err
+    assert not work and not Path("packages").exists()
+    monkeypatch.setenv("SCANWRIGHT_KEYS_PASSPHRASE", "right")
+    assert desk(*given, "--image", "vendor.img", "--out", "cart.img")[0] == 0
+
+
 def test_forty_cards_of_one_table_have_forty_identities(desk, tmp_path):
     with Path("CARTS.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("device", "like"), *((f"ward-{n:02}", "cart-1") for n in range(40))])

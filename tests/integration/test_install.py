@@ -51,13 +51,28 @@ def scanwright(folder: Path, *arguments: str, timeout_s: float = 400) -> str:
     return done.stdout
 
 
+@pytest.fixture(scope="module", params=["bookworm", pytest.param("trixie", marks=pytest.mark.boot)])
+def release(request: Any) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def packages(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Any) -> Path:
+def packages(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Any, release: str) -> Path:
     folder = tmp_path_factory.mktemp("site")
     (folder / "SITE.yaml").write_text(yaml.safe_dump(SITE))
     tiny_bundle(folder / "tiny.swb", target="generic-amd64")
     scanwright(folder, "keys", "init", "SITE.yaml", "--out", "keys")
-    given = ("--site", "SITE.yaml", "--keys", "keys", "--bundle", "tiny.swb", "--allow-unsigned")
+    given = (
+        "--site",
+        "SITE.yaml",
+        "--keys",
+        "keys",
+        "--bundle",
+        "tiny.swb",
+        "--allow-unsigned",
+        "--release",
+        release,
+    )
     scanwright(folder, "flash", *given, "--deb", "packages")
     again = folder / "again"
     scanwright(folder, "flash", *given, "--deb", "again")
@@ -67,8 +82,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory, tiny_bundle: Any) -> Path
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    made = Machine(root("bookworm"), tmp_path / "nspawn.log")
+def machine(tmp_path: Path, release: str) -> Iterator[Machine]:
+    made = Machine(root(release), tmp_path / "nspawn.log")
     yield made
     made.end()
 
@@ -151,8 +166,9 @@ def test_installed_with_no_network_it_runs_is_watched_goes_and_comes_back_with_i
 
 
 @pytest.mark.boot  # minutes of compression
-def test_the_agent_as_a_release_runs_from_a_slot(machine, tmp_path):
-    scanwright(tmp_path, "agent-package", "--target", "generic-amd64", "--out", "dist", timeout_s=1800)
+def test_the_agent_as_a_release_runs_from_a_slot(machine, release, tmp_path):
+    given = ("--target", "generic-amd64", "--release", release, "--out", "dist")
+    scanwright(tmp_path, "agent-package", *given, timeout_s=1800)
     (made,) = (tmp_path / "dist").glob("agent-*-generic-amd64.swa")
     unpack_agent(made, tmp_path / "slot")
     archive = tmp_path / "slot.tar"

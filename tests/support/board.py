@@ -107,15 +107,12 @@ def kernel() -> tuple[Path, Path]:
     return image, initrd
 
 
-def system_tree(fresh: bool = False) -> Path:
-    """The folder of a minimal Debian for arm64."""
+def _system_tree() -> Path:
+    """The folder of a minimal Debian for arm64, as if just installed."""
     source = _debian("root", "--variant=minbase", f"--include={_SYSTEM}")
     tree = CACHE / "root"
-    if fresh or not tree.is_dir():
-        shutil.rmtree(tree, ignore_errors=True)
-        subprocess.run(
-            ["tar", "-xpf", source, "-C", _made(tree), "--exclude=./dev/*"], check=True, timeout=300
-        )
+    shutil.rmtree(tree, ignore_errors=True)
+    subprocess.run(["tar", "-xpf", source, "-C", _made(tree), "--exclude=./dev/*"], check=True, timeout=300)
     return tree
 
 
@@ -124,7 +121,7 @@ def vendor_image(cloud_init: bool) -> Path:
     path = CACHE / f"vendor-{'cloud-init' if cloud_init else 'firstrun'}.img"
     if path.exists():
         return path
-    tree = system_tree(fresh=True)
+    tree = _system_tree()
     (tree / "boot/firmware").mkdir(parents=True, exist_ok=True)
     (tree / "etc/fstab").write_text(
         "PARTUUID=1234abcd-01 /boot/firmware vfat defaults 0 2\n"

@@ -1,4 +1,4 @@
-"""A Debian system to install into: made once by mmdebstrap, kept outside the tree, never changed."""
+"""Debian systems to install into, or to run programs of: made once by mmdebstrap, kept, never changed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,41 @@ _INCLUDE = "systemd,systemd-sysv,dbus,python3,udev,nftables,iproute2"
 
 def root(release: str, architecture: str = "amd64") -> Path:
     """The folder of a minimal system; skips where none can be made."""
+    return _made(f"{release}-{architecture}", release, "--variant=minbase", f"--include={_INCLUDE}")
+
+
+def unpacked(release: str, architecture: str, *packages: str) -> Path:
+    """The folder of packages and all they depend on, of any architecture: nothing in it is run to make it.
+
+    Skips where it cannot be made.
+    """
+    name = "-".join((release, architecture, *packages))
+    return _made(
+        name, release, "--variant=extract", f"--arch={architecture}", f"--include={','.join(packages)}"
+    )
+
+
+def python_system(release: str, architecture: str = "amd64") -> Path:
+    """The tar of a minimal system whose ``python`` is the release's own; skips where it cannot be made."""
+    options = ("--variant=minbase", f"--arch={architecture}", "--include=python3-venv")
+    link = '--customize-hook=ln -s ../../bin/python3 "$1/usr/local/bin/python"'
+    return _made(f"{release}-{architecture}-python.tar", release, *options, link)
+
+
+def _made(name: str, release: str, *options: str) -> Path:
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scanwright/roots"
-    folder = base / f"{release}-{architecture}"
-    if folder.is_dir():
-        return folder
+    made = base / name
+    if made.exists():
+        return made
     if os.geteuid() or not shutil.which("mmdebstrap"):
         pytest.skip("needs root and mmdebstrap: apt-get install mmdebstrap")
     base.mkdir(parents=True, exist_ok=True)
-    part = base / f"{folder.name}.part"
+    part = base / f"part-{name}"
     shutil.rmtree(part, ignore_errors=True)
-    command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={_INCLUDE}", release, str(part)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    command = ["mmdebstrap", "--quiet", *options, release, str(part)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    return part.replace(folder)
+    return part.replace(made)
 
 
 class Machine:

@@ -107,6 +107,7 @@ def flash(
         folder = KeyFolder(keys)
         folder.check(site)
         opened = Keys(folder, passphrase_of(folder, passphrase_file))
+        folder.check_passphrase(opened.passphrase)
     carts, site = _carts(site, cart or replace, batch)
     for one in carts:
         if target is not None and one.target != target:

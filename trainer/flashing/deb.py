@@ -18,10 +18,13 @@ from edge.update import launch
 from trainer.flashing.cart import CONFIG, KIOSK_NEEDS, LAUNCHER, STATE, Entry
 from trainer.flashing.wheels import install
 
-__all__ = ["ARCHITECTURES", "Package", "agent_package", "cart_package", "write_package"]
+__all__ = ["ARCHITECTURES", "LIBRARIES", "Package", "agent_package", "cart_package", "write_package"]
 
 ARCHITECTURES = {"aarch64": "arm64", "x86_64": "amd64"}
 """Debian's name of each architecture."""
+
+LIBRARIES = ("libstdc++6", "zlib1g")
+"""What the wheels take from Debian, beside what Python itself depends on."""
 
 _MADE = "1767225600"  # 2026-01-01: a package's bytes depend on what is in it, not on when it was made
 _RELOAD = "if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi\n"
@@ -56,10 +59,11 @@ def agent_package(wheels: Path, board: Target, release: Release, out: Path) -> P
         ScanwrightError: dpkg-deb is missing or failed, or a requirement is not among the wheels.
     """
     minor = int(release.python.partition(".")[2])
+    python = f"python3 (>= 3.{minor}~), python3 (<< 3.{minor + 1}~)"
     package = Package(
         name="scanwright",
         architecture=ARCHITECTURES[board.architecture],
-        depends=f"python3 (>= 3.{minor}~), python3 (<< 3.{minor + 1}~), libc6 (>= {release.glibc}), systemd",
+        depends=f"{python}, libc6 (>= {release.glibc}), {', '.join(LIBRARIES)}, systemd",
         summary="agent that runs medical-imaging networks on portable carts",
         scripts={
             "postinst": f"""\

@@ -7,6 +7,7 @@ import py_compile
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable
 from importlib.metadata import distribution
 from importlib.resources import files
@@ -78,10 +79,14 @@ def fetch(board: Target, release: Release, folder: Path) -> Path:
     # A checkout has the lock beside the packages, an installed wheel inside.
     inside = Path(str(files("trainer.flashing"))) / "requirements.txt"
     lock = inside if inside.exists() else Path(__file__).parents[2] / "requirements/edge.txt"
-    part = folder.with_name(folder.name + ".part")
-    part.mkdir(parents=True, exist_ok=True)
-    _pip("download", "--quiet", "--require-hashes", "-r", lock, "-d", part, *_for(board, release))
-    part.replace(folder)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as given:
+        part = Path(given) / folder.name
+        _pip("download", "--quiet", "--require-hashes", "-r", lock, "-d", part, *_for(board, release))
+        try:
+            part.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another run was first
+                raise
     return folder
 
 

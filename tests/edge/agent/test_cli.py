@@ -72,6 +72,11 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
         ({"sources": []}, ["agent.yaml", "sources"]),
         ({"update": {"root": "none.json", "repositories": ["r"]}}, ["none.json", "cannot be read"]),
         ({"update": {"root": "agent.yaml", "repositories": ["r"]}}, ["agent.yaml", "no root.json"]),
+        (
+            {"update": {"root": "r", "repositories": ["r", "ftp://updates.example/r"]}},
+            ["agent.yaml", "update.repositories.1", "'ftp://updates.example/r'", "http or https"],
+        ),
+        ({"update": {"root": "r", "repositories": ["https://"]}}, ["update.repositories.0", "'https://'"]),
         ({"site": ...}, ["agent.yaml", "site"]),
     ],
 )

@@ -76,6 +76,13 @@ def test_a_signed_bundle_is_a_slot_that_the_repository_on_the_cart_fills():
     assert "\nExecStart=\nExecStart=/usr/bin/python3 -I -S /opt/scanwright/launch.py " in unit
 
 
+def test_a_repository_that_no_cart_could_reach_is_refused_at_the_desk():
+    with pytest.raises(
+        BadInputError, match=r"updates\.repositories\.0: 'ftp://x/r': give a folder, or an http"
+    ):
+        site(updates={"repositories": ["ftp://x/r"]})
+
+
 def test_a_cart_that_a_stick_serves_seals_to_headquarters_and_may_write_on_the_stick():
     made = files(site(courier={"hq_key": "hq.pub"}))
     config = parse(made["/etc/scanwright/agent.yaml"], AgentConfig, "agent.yaml")

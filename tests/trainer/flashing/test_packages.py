@@ -10,6 +10,7 @@ import pytest
 
 from edge.bundle.target import target
 from edge.errors import BadInputError, ScanwrightError
+from trainer.flashing import wheels
 from trainer.flashing.cart import Entry
 from trainer.flashing.deb import Package, cart_package, write_package
 from trainer.flashing.wheels import check_wheels, install, platforms
@@ -111,3 +112,16 @@ def test_every_script_of_a_package_is_one_that_a_shell_takes(tmp_path):
     subprocess.run(["dpkg-deb", "-e", path, tmp_path / "control"], check=True)
     for name in ("postinst", "prerm", "postrm"):
         subprocess.run(["sh", "-n", tmp_path / "control" / name], check=True)
+
+
+def test_of_two_runs_that_fetch_the_same_wheels_both_have_them(tmp_path, monkeypatch):
+    folder = tmp_path / "wheels"
+
+    def download(*arguments: object) -> None:
+        for place in (folder, Path(str(arguments[arguments.index("-d") + 1]))):  # the other run ends first
+            place.mkdir()
+            (place / "x.whl").touch()
+
+    monkeypatch.setattr(wheels, "_pip", download)
+    assert wheels.fetch(PI, BOOKWORM, folder) == folder
+    assert [path.name for path in tmp_path.rglob("*")] == ["wheels", "x.whl"]
