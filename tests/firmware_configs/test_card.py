@@ -82,7 +82,7 @@ def test_a_cart_stops_when_its_supply_stays_too_weak_and_not_for_a_dip(tmp_path)
             " systemd.run_failure_action=reboot systemd.unit=kernel-command-line.target init=/usr/lib/x",
             "",
         ),
-        (" ds=nocloud;i=ad7d5609a4dd221e network-config=disabled", " cloud-init=disabled"),
+        (" network-config=disabled", " cloud-init=disabled"),
     ],
 )
 def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path, once, after):

@@ -13,8 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
-import yaml
-
 from edge.bundle.target import Release, Target
 from edge.errors import BadInputError, ScanwrightError
 from edge.site import Cart, Site
@@ -136,7 +134,9 @@ def _examine(image: Path, board: Target) -> Layout:
         raise BadInputError(
             "its boot partition has no cmdline.txt; take the vendor's image of Raspberry Pi OS"
         )
-    cloud_init = ext4.read("/usr/bin/cloud-init") is not None
+    off = ext4.read("/etc/cloud/cloud-init.disabled") is not None
+    off = off or _CLOUD_INIT_OFF in (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
+    cloud_init = ext4.read("/usr/bin/cloud-init") is not None and not off
     return Layout(boot, root, release, cloud_init, "card.conf" in fat.names(_FOLDER))
 
 
@@ -172,7 +172,10 @@ def inject(
             return
         if not layout.injected:
             _add_data(image, layout.root)
-        _into_boot(image, layout.boot, layout.cloud_init, cart, packages, texts)
+        if layout.cloud_init:
+            then = "ExecStartPost=/bin/systemctl --no-block reboot"
+            _first_start(Ext4(image, layout.root.start), f"/boot/firmware/{_FOLDER}", then)
+        _into_boot(image, layout.boot, layout.cloud_init, packages, texts)
     except BadInputError as error:
         raise BadInputError(f"{image}: {error}") from error
     except ScanwrightError as error:
@@ -208,7 +211,6 @@ def _into_boot(
     image: Path,
     boot: Partition,
     cloud_init: bool,
-    cart: Cart,
     packages: Sequence[Path],
     texts: Mapping[str, bytes],
 ) -> None:
@@ -217,20 +219,10 @@ def _into_boot(
     fat.write({f"{_FOLDER}/{name}": Entry(data) for name, data in texts.items()})
     words = (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
     # The vendor's own first start would grow the root over the card, which the table has done already.
-    words = [w for w in words if not w.startswith(("init=", "systemd.run", "ds=nocloud")) and w not in _RULED]
+    words = [w for w in words if not w.startswith(("init=", "systemd.run")) and w not in (_RUN, _NO_NETWORK)]
     if cloud_init:
-        instance = hashlib.sha256(b"".join(texts.values()) + cart.device.encode()).hexdigest()[:16]
-        given = yaml.safe_load((fat.read("user-data") or b"").decode("utf-8", "replace")) or {}
-        commands = [c for c in given.get("bootcmd", []) if f"{_FOLDER}/first-boot" not in str(c)]
-        # Of all that cloud-init runs only this is run again at the next start where the power is cut in it.
-        given["bootcmd"] = [*commands, ["sh", "-c", _START]]
-        seed = {
-            "user-data": "#cloud-config\n" + yaml.safe_dump(given, sort_keys=False),
-            "meta-data": f"instance-id: {instance}\nlocal-hostname: {cart.device}\n",
-        }
-        fat.write({name: Entry(text.encode()) for name, text in seed.items()})
         # Networks are the package's: without a word for it cloud-init asks for addresses at every port.
-        words += [f"ds=nocloud;i={instance}", _NO_NETWORK]
+        words.append(_NO_NETWORK)
     else:
         script = f"#!/bin/sh\nexec sh /boot/firmware/{_FOLDER}/first-boot\n"
         fat.write({"firstrun.sh": Entry(script.encode())})
@@ -244,35 +236,38 @@ def _into_boot(
 
 
 _RUN = "systemd.unit=kernel-command-line.target"
-_NO_NETWORK = "network-config=disabled"
-_RULED = {_RUN, _NO_NETWORK, "cloud-init=disabled"}
-# As a service that waits for the rest of cloud-init, which would hold a package manager up that it waits for.
-_START = (
-    f"systemd-run --no-block --unit=scanwright-first-boot --property=After=cloud-final.service"
-    f" sh -c 'sh /boot/firmware/{_FOLDER}/first-boot && reboot'"
-)
-_UNIT = f"""\
+_NO_NETWORK = "network-config=disabled"  # which the first start puts _CLOUD_INIT_OFF in place of
+_CLOUD_INIT_OFF = "cloud-init=disabled"
+# After all that cloud-init's user may have had it do, which may itself come after the target.
+_UNIT = """\
 [Unit]
 Description=scanwright first start
-After=local-fs.target
-ConditionPathExists=/{_FOLDER}/SHA256SUMS
+DefaultDependencies=no
+After=basic.target cloud-final.service
+Conflicts=shutdown.target
+Before=shutdown.target
+RequiresMountsFor={folder}
+ConditionPathExists={folder}/SHA256SUMS
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh /{_FOLDER}/first-boot
-
-[Install]
-WantedBy=multi-user.target
+ExecStart=/bin/sh {folder}/first-boot
+{then}
 """
+
+
+def _first_start(ext4: Ext4, folder: str, then: str = "") -> None:
+    """Let systemd, which needs nothing that a power cut may spoil, begin the installation."""
+    unit = "/etc/systemd/system/scanwright-first-boot.service"
+    ext4.write({unit: Entry(_UNIT.format(folder=folder, then=then).encode())})
+    ext4.link("/etc/systemd/system/multi-user.target.wants/scanwright-first-boot.service", unit)
 
 
 def _into_root(image: Path, root: Partition, packages: Sequence[Path], texts: Mapping[str, bytes]) -> None:
     ext4 = Ext4(image, root.start)
-    unit = "/etc/systemd/system/scanwright-first-boot.service"
     entries = {f"/{_FOLDER}/{path.name}": Entry(path.read_bytes(), 0o600) for path in packages}
-    entries |= {f"/{_FOLDER}/{name}": Entry(data) for name, data in texts.items()}
-    ext4.write(entries | {unit: Entry(_UNIT.encode())})
-    ext4.link("/etc/systemd/system/multi-user.target.wants/scanwright-first-boot.service", unit)
+    ext4.write(entries | {f"/{_FOLDER}/{name}": Entry(data) for name, data in texts.items()})
+    _first_start(ext4, f"/{_FOLDER}")
     # Until somebody answers at a screen, the vendor's setup keeps everything else from starting.
     default = "/etc/systemd/system/default.target"
     if (ext4.target(default) or "").endswith(_OEM_SETUP):

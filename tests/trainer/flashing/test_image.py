@@ -84,24 +84,29 @@ def test_an_image_gets_packages_first_start_and_a_data_partition_and_its_file_sy
     check(image)
 
 
-def test_an_image_with_cloud_init_gets_a_seed_of_its_own_at_each_flashing(tmp_path, packages):
+def test_an_image_with_cloud_init_installs_after_it_and_leaves_it_what_it_was_given(tmp_path, packages):
     root = root_tree(tmp_path / "root", cloud_init=True)
-    mine = "#cloud-config\nusers: [{name: tech}]\nbootcmd: [[echo, hello]]\n"
-    image = pi_image(tmp_path / "pi.img", root, boot={"user-data": mine})
-    ids = []
+    mine = b"#cloud-config\nusers: [{name: tech}]\n"
+    image = pi_image(tmp_path / "pi.img", root, boot={"user-data": mine.decode()})
     for device in ("cart-1", "cart-2"):
         fat = injected(image, packages, device)
-        words = (fat.read("cmdline.txt") or b"").decode()
-        meta = yaml.safe_load(fat.read("meta-data") or b"")
-        assert words.count("ds=nocloud") == 1 and f"ds=nocloud;i={meta['instance-id']}" in words
-        assert words.split().count("network-config=disabled") == 1
-        assert meta["local-hostname"] == device and "firstrun" not in words
-        user = yaml.safe_load(fat.read("user-data") or b"")
-        assert user["users"] == [{"name": "tech"}] and user["bootcmd"][0] == ["echo", "hello"]
-        assert len(user["bootcmd"]) == 2 and "scanwright/first-boot" in user["bootcmd"][1][2]
-        ids.append(meta["instance-id"])
-    assert ids[0] != ids[1]
+        words = (fat.read("cmdline.txt") or b"").decode().split()
+        assert words.count("network-config=disabled") == 1 and not any("systemd.run" in w for w in words)
+        assert fat.read("user-data") == mine
+    ext4 = Ext4(image, examine(image, PI).root.start)
+    unit = (ext4.read("/etc/systemd/system/scanwright-first-boot.service") or b"").decode()
+    assert "After=basic.target cloud-final.service\n" in unit
+    assert "ExecStart=/bin/sh /boot/firmware/scanwright/first-boot\nExecStartPost=" in unit
+    wanted = "/etc/systemd/system/multi-user.target.wants/scanwright-first-boot.service"
+    assert ext4.target(wanted) == "/etc/systemd/system/scanwright-first-boot.service"
     check(image)
+
+
+def test_an_image_whose_cloud_init_is_off_does_without_it(tmp_path, packages):
+    root = root_tree(tmp_path / "root", cloud_init=True)
+    image = pi_image(tmp_path / "pi.img", root, boot={"cmdline.txt": f"{CMDLINE} cloud-init=disabled\n"})
+    words = (injected(image, packages).read("cmdline.txt") or b"").decode()
+    assert " systemd.run=/boot/firmware/firstrun.sh " in words and "network-config" not in words
 
 
 def test_injecting_twice_is_injecting_once(image, packages):
