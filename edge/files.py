@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["new_folder", "sha256_on_disk", "sync", "sync_folder", "write_durably"]
+__all__ = ["in_memory", "new_folder", "sha256_on_disk", "sync", "sync_folder", "write_durably"]
+
+_MEMORY = "scanwright-memory"  # as firmware_configs/card/overlay-init calls it
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -71,3 +73,17 @@ def sha256_on_disk(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def in_memory(folder: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether what is written to a folder is gone with the power: below a card's root, which is read-only.
+
+    That is where a state folder is if the card's data partition is not mounted. ``mounts`` as in proc(5).
+    """
+    place, held = folder.resolve(), ("", "")
+    for line in mounts.read_text("utf-8", "replace").splitlines():
+        before, _, after = line.partition(" - ")
+        point = before.split()[4]  # with octal escapes, which no folder of a card needs
+        if place.is_relative_to(point) and len(point) >= len(held[0]):
+            held = (point, after.split()[1])
+    return held[1] == _MEMORY

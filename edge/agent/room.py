@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.agent.recorder import Recorder
+from edge.files import in_memory
 
 __all__ = ["NoRoomError", "Room"]
 
@@ -22,8 +23,8 @@ class NoRoomError(OSError):
 class Room:
     """Whether a new image may be taken; says so when that changes.
 
-    Not while the state folder's disk has less than the least free room, nor for a second after something
-    that belongs to an image could not be written. What is refused stays with its source.
+    Not while the state folder's disk is memory or has less than the least free room, nor for a second after
+    something that belongs to an image could not be written. What is refused stays with its source.
     """
 
     def __init__(
@@ -50,7 +51,9 @@ class Room:
             return True
         disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize
-        if free < self._least * (_BACK if self.refusing else 1):
+        if in_memory(self._folder):
+            self._refuse("the data partition is not mounted: restart the cart, then replace the card")
+        elif free < self._least * (_BACK if self.refusing else 1):
             self._refuse(
                 f"{free / 1e6:.0f} MB free on the state folder's disk, fewer than {self._least / 1e6:.0f}"
             )

@@ -28,6 +28,7 @@ from edge.agent.service import Agent
 from edge.agent.state import running_agent
 from edge.agent.store import StoredFinding
 from edge.errors import ScanwrightError
+from edge.files import in_memory
 from edge.imaging.frame import Frame
 from edge.sources.base import Item
 
@@ -167,6 +168,8 @@ def _disk(state: Path) -> str:
         path.unlink(missing_ok=True)
     if not same:
         raise _FailedError(f"{state}: what was written is not what is read back; replace the card or disk")
+    if in_memory(state):
+        raise _FailedError(f"{state}: is in memory: the data partition is not mounted; replace the card")
     stat = os.statvfs(state)
     free = stat.f_bavail * stat.f_frsize / 1e6
     seen = f"{free:.0f} MB free (at least {_DISK_FREE_MB:.0f}), written through and read back at "

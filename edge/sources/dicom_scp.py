@@ -47,6 +47,7 @@ from pynetdicom.transport import AssociationServer, AssociationSocket
 
 from edge.agent.config import DicomSource
 from edge.errors import BadInputError
+from edge.files import in_memory
 from edge.imaging.dicom import DAMAGE
 from edge.sources import commitment
 from edge.sources.dicom_tls import server_context
@@ -144,6 +145,7 @@ class _Scp:
         self._config, self._inbox, self._tell = config, inbox, tell
         self._least = config.min_free_mb * 1_000_000
         self._full = False
+        self._in_memory = in_memory(inbox)
         self._refused: set[str] = set()
 
     def server(self) -> _Server:
@@ -228,7 +230,7 @@ class _Scp:
 
     def _free(self) -> int:
         disk = os.statvfs(self._inbox)
-        return disk.f_bavail * disk.f_frsize
+        return 0 if self._in_memory else disk.f_bavail * disk.f_frsize
 
     def _say_full(self) -> None:
         if not self._full:

@@ -93,3 +93,19 @@ def test_what_started_the_first_time_is_taken_out_of_the_kernels_line(tmp_path, 
     script = f'cmdline={tmp_path}/cmdline.txt; {line}; echo "$words"'
     done = subprocess.run(["sh", "-ec", script], capture_output=True, text=True, check=True)
     assert done.stdout == f"{kept}{after}\n"
+
+
+def test_the_table_of_file_systems_is_whole_even_if_it_was_spoiled_before(tmp_path):
+    text = (CARD / "first-boot").read_text()
+    block = text[text.index("    {\n        tr -d") : text.index("    mkdir -p /var/lib/scanwright")]
+    fstab = tmp_path / "fstab"
+    kept = "PARTUUID=1-01 /boot/firmware vfat defaults 0 2\n"
+    fstab.write_bytes(kept.encode() + bytes(99) + b"LABEL=scanwright-data /var/lib")
+    for _ in range(2):
+        script = block.replace("/etc/fstab", str(fstab))
+        subprocess.run(["sh", "-euc", script], check=True)
+        first, second = fstab.read_text().splitlines()
+        assert f"{first}\n" == kept
+        assert second.startswith("LABEL=scanwright-data /var/lib/scanwright ext4 ") and second.endswith(
+            " 0 2"
+        )
