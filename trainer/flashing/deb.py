@@ -198,7 +198,7 @@ def write_package(
     root.chmod(0o755)
     for folder in [control, *(path for path in root.rglob("*") if path.is_dir())]:
         folder.chmod(0o755)
-    part = out / f".{package.file}.part"
+    part = out / f".{package.file}.{os.getpid()}.part"  # another flash may be making the same
     if shutil.which("dpkg-deb") is None:
         raise ScanwrightError("dpkg-deb is not installed: apt-get install dpkg")
     done = subprocess.run(
