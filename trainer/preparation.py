@@ -250,7 +250,9 @@ def resolve(recipe: Recipe, dataset: Dataset, images: int, epochs: int | None) -
     size = dataset.typical_size()
     height, width = _input_size(recipe, size)
     training, distillation, compression = recipe.training, recipe.distillation, recipe.compression
-    batch = min(training.batch_size, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
+    batch = training.batch_size
+    if recipe.model.pretrained is None:  # which has all to learn, and needs many steps for it
+        batch = min(batch, max(LEAST_BATCH, images // BATCHES_AN_EPOCH))
     if epochs is None:
         epochs = max(training.epochs, -(-training.least_steps // max(1, images // batch)))
     else:

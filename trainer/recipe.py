@@ -109,7 +109,10 @@ class Training(Contract):
         default=0, ge=0, description="few images get more epochs, until there are so many optimization steps"
     )
     batch_size: int = Field(
-        default=32, ge=1, le=4096, description="few images get smaller batches, 40 an epoch, down to 8 images"
+        default=32,
+        ge=1,
+        le=4096,
+        description="from nothing, few images are learned in smaller batches, 40 an epoch, down to 8 images",
     )
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(default=2e-3, gt=0)

@@ -186,6 +186,13 @@ def test_few_images_get_smaller_batches_and_more_epochs(
     assert (found.batch_size, found.epochs) == (batch, epochs)
 
 
+def test_a_pretrained_network_keeps_the_batch_that_its_recipe_was_tried_with() -> None:
+    recipe = load_recipe("breast-ultrasound")
+    assert (
+        resolve(recipe, dataset_of(("a", "b")), 100, None).training.batch_size == recipe.training.batch_size
+    )
+
+
 def test_another_label_order_or_mask_is_another_part(classifier: Recipe) -> None:
     part = prepare(classifier, dataset_of(("a", "b")), 0, QUIET).train
     other = part.targets.copy()
