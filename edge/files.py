@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["in_memory", "new_folder", "sha256_on_disk", "sync", "sync_folder", "write_durably"]
+__all__ = ["in_memory", "sha256_on_disk", "sync", "sync_folder", "write_durably"]
 
 _MEMORY = "scanwright-memory"  # as firmware_configs/card/overlay-init calls it
 
@@ -29,21 +26,6 @@ def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.fsync(descriptor)
     new.replace(path)
     sync_folder(path.parent)
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, for its owner alone, which is ``path`` once it is filled; on the disk after that.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    new = path.with_name(path.name + ".new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o700, parents=True)
-    yield new
-    new.rename(path)
-    sync_folder(path.absolute().parent)
 
 
 def sync(path: Path) -> None:

@@ -13,9 +13,10 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field
 
 from edge.errors import BadInputError
-from edge.files import new_folder, write_durably
+from edge.files import write_durably
 from edge.keys.authority import Authority, Credential
 from edge.keys.mosquitto import acl, configuration
+from edge.keys.new_folder import new_folder
 from edge.schema import Contract, Name, read
 from edge.site import Site
 
@@ -73,23 +74,18 @@ class KeyFolder:
             raise BadInputError(f"carts: '{taken.pop()}' is the name of another holder; rename the cart")
         if not site.broker.tls:
             raise BadInputError("broker.tls: is false, so the site uses no certificates; set it to true")
-        if path.exists():
-            raise BadInputError(f"{path}: is there already; its keys are not made anew over it")
-        try:
-            with new_folder(path) as new:
-                ca = Authority.create(site.site, _now(), passphrase)
-                write_durably(new / "ca.key", ca.key)
-                write_durably(new / "ca.pem", ca.certificate, 0o644)
-                _write_register(new, Register(site=site.site))
-                folder = cls(new)
-                folder._write_revocations(passphrase)
-                for name in (BROKER, HEADQUARTERS):
-                    folder.issue(site, name, days, passphrase)
-                broker = new / BROKER
-                write_durably(broker / "mosquitto.conf", configuration(site).encode())
-                write_durably(broker / "acl", acl(site.site, HEADQUARTERS).encode())
-        except OSError as error:
-            raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+        with new_folder(path) as new:
+            ca = Authority.create(site.site, _now(), passphrase)
+            write_durably(new / "ca.key", ca.key)
+            write_durably(new / "ca.pem", ca.certificate, 0o644)
+            _write_register(new, Register(site=site.site))
+            folder = cls(new)
+            folder._write_revocations(passphrase)
+            for name in (BROKER, HEADQUARTERS):
+                folder.issue(site, name, days, passphrase)
+            broker = new / BROKER
+            write_durably(broker / "mosquitto.conf", configuration(site).encode())
+            write_durably(broker / "acl", acl(site.site, HEADQUARTERS).encode())
         return cls(path)
 
     def holder(self, name: str) -> Path:

@@ -17,7 +17,8 @@ from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Root
 
 from edge.errors import BadInputError
-from edge.files import new_folder, write_durably
+from edge.files import write_durably
+from edge.keys.new_folder import new_folder
 
 __all__ = ["ROOT_LIFE", "ReleaseKeys", "to_bytes"]
 
@@ -67,22 +68,17 @@ class ReleaseKeys:
         """
         if not 1 <= threshold <= keys:
             raise BadInputError(f"--threshold {threshold}: {keys} keys cannot give so many signatures")
-        if path.exists():
-            raise BadInputError(f"{path}: is there already; its keys are not made anew over it")
-        try:
-            with new_folder(path) as new:
-                root = Root(expires=_now() + ROOT_LIFE, consistent_snapshot=True)
-                made = [_make(new, f"root-{n}", passphrase) for n in range(1, keys + 1)]
-                for signer in made:
-                    root.add_key(signer.public_key, Root.type)
-                root.roles[Root.type].threshold = threshold
-                for role in ROLES:
-                    root.add_key(_make(new, role, passphrase).public_key, role)
-                data = to_bytes(_signed(root, made))
-                write_durably(new / "1.root.json", data, 0o644)
-                write_durably(new / "root.json", data, 0o644)
-        except OSError as error:
-            raise BadInputError(f"{path}: cannot be written ({error.strerror})") from error
+        with new_folder(path) as new:
+            root = Root(expires=_now() + ROOT_LIFE, consistent_snapshot=True)
+            made = [_make(new, f"root-{n}", passphrase) for n in range(1, keys + 1)]
+            for signer in made:
+                root.add_key(signer.public_key, Root.type)
+            root.roles[Root.type].threshold = threshold
+            for role in ROLES:
+                root.add_key(_make(new, role, passphrase).public_key, role)
+            data = to_bytes(_signed(root, made))
+            write_durably(new / "1.root.json", data, 0o644)
+            write_durably(new / "root.json", data, 0o644)
         return cls(path)
 
     def holders(self) -> list[tuple[str, str]]:
