@@ -36,6 +36,7 @@ class Room:
     ) -> None:
         self._folder, self._least, self._recorder = folder, least_mb * 1_000_000, recorder
         self._monotonic = monotonic
+        self._in_memory = in_memory(folder)
         self._next_look = float("-inf")
         self._failed = False
         self.refusing = False
@@ -51,7 +52,7 @@ class Room:
             return True
         disk = os.statvfs(self._folder)
         free = disk.f_bavail * disk.f_frsize
-        if in_memory(self._folder):
+        if self._in_memory:
             self._refuse("the data partition is not mounted: restart the cart, then replace the card")
         elif free < self._least * (_BACK if self.refusing else 1):
             self._refuse(
