@@ -135,9 +135,13 @@ def _examine(image: Path, board: Target) -> Layout:
             "its boot partition has no cmdline.txt; take the vendor's image of Raspberry Pi OS"
         )
     off = ext4.read("/etc/cloud/cloud-init.disabled") is not None
-    off = off or _CLOUD_INIT_OFF in (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
+    off = off or _CLOUD_INIT_OFF in _kernel_words(fat)
     cloud_init = ext4.read("/usr/bin/cloud-init") is not None and not off
     return Layout(boot, root, release, cloud_init, "card.conf" in fat.names(_FOLDER))
+
+
+def _kernel_words(fat: Fat) -> list[str]:
+    return (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
 
 
 def inject(
@@ -217,9 +221,12 @@ def _into_boot(
     fat = Fat(image, boot.start)
     fat.write({f"{_FOLDER}/{path.name}": path for path in packages})
     fat.write({f"{_FOLDER}/{name}": Entry(data) for name, data in texts.items()})
-    words = (fat.read("cmdline.txt") or b"").decode("utf-8", "replace").split()
     # The vendor's own first start would grow the root over the card, which the table has done already.
-    words = [w for w in words if not w.startswith(("init=", "systemd.run")) and w not in (_RUN, _NO_NETWORK)]
+    words = [
+        w
+        for w in _kernel_words(fat)
+        if not w.startswith(("init=", "systemd.run")) and w not in (_RUN, _NO_NETWORK)
+    ]
     if cloud_init:
         # Networks are the package's: without a word for it cloud-init asks for addresses at every port.
         words.append(_NO_NETWORK)
