@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.backend import tf
+from trainer.models.blocks import learned
 
 __all__ = ["MovingAverage"]
 
@@ -17,8 +18,8 @@ class MovingAverage:
     """
 
     def __init__(self, model: Any, decay: float) -> None:
-        learned = [v for v in model.variables if v.trainable or "/moving_" in v.name]
-        self.variables = learned if decay else []
+        statistics = [v for v in model.variables if "/moving_" in v.name]
+        self.variables = [*learned(model), *statistics] if decay else []
         self.shadows = [tf.Variable(v, trainable=False) for v in self.variables]
         self.decay = decay
         self.updates = 0

@@ -69,7 +69,8 @@ class ModelSpec(Contract):
     frozen: int = Field(
         default=0,
         ge=0,
-        description="efficientnet-lite0: so many first blocks keep the weights they start with",
+        description="efficientnet-lite0: so many first blocks keep the weights they start with; "
+        "statistics of normalization follow the images all the same",
     )
 
 

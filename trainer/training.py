@@ -18,6 +18,7 @@ from trainer.backend import keras, tf
 from trainer.checkpoint import Checkpoint, Progress
 from trainer.evaluation.metrics import mean_auroc
 from trainer.history import Epoch
+from trainer.models.blocks import learned
 from trainer.recipe import Augmentation, Training
 from trainer.segmentation import dice, mask_losses, mask_targets, split_outputs, tuning_outputs
 
@@ -81,7 +82,7 @@ def fit(
     steps = len(train.pixels) // batch
     with strategy.scope():
         optimizer = _optimizer(plan.training)
-        optimizer.build(model.trainable_variables)
+        optimizer.build(learned(model))
     step = _train_step(model, optimizer, train, plan)
     average = MovingAverage(model, plan.training.average_decay)
     progress = Progress(model, optimizer, average, plan.checkpoint)
@@ -146,7 +147,8 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
     class_weights = _class_weights(train.targets, plan)
     strategy, training = model.distribute_strategy, plan.training
     replicas = strategy.num_replicas_in_sync
-    decayed = [v for v in model.trainable_variables if "kernel" in v.name]
+    everything = learned(model)
+    decayed = [v for v in everything if "kernel" in v.name]
     # AdamW decays the weights itself; for the others the penalty belongs to the loss.
     penalty = training.weight_decay if training.optimizer != "adamw" else 0.0
     head = model.get_layer("logits").trainable_variables if plan.head_epochs else []
@@ -166,7 +168,7 @@ def _train_step(model: Any, optimizer: Any, train: Images, plan: Plan) -> Any:
             if penalty:
                 total = loss + penalty * tf.add_n([tf.nn.l2_loss(v) for v in decayed])
             total = total / replicas
-        learning = head if head_only else model.trainable_variables
+        learning = head if head_only else everything
         optimizer.apply_gradients(zip(tape.gradient(total, learning), learning, strict=True))
         overlap = tf.constant(0.0) if masks is None else dice(drawn, masks)
         return loss, _accuracy(logits, targets, plan.task), overlap

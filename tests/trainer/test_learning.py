@@ -148,6 +148,17 @@ def test_only_the_head_learns_in_the_first_epochs(images: Images) -> None:
     assert not np.array_equal(head, np.asarray(model.get_layer("logits").kernel))
 
 
+def test_what_is_frozen_follows_the_images_in_its_statistics_alone(images: Images) -> None:
+    keras.utils.set_random_seed(1)
+    model = build(ModelSpec(kind="efficientnet-lite0", blocks=2, frozen=1, dropout=0), (16, 16, 1), 2)
+    before = {variable.name: np.asarray(variable) for variable in model.variables}
+    fit(model, images, images, replace(PLAN, epochs=1), lambda _: None)
+    now = {variable.name: np.asarray(variable) for variable in model.variables}
+    same = {name for name, was in before.items() if np.array_equal(was, now[name])}
+    kept = {name for name in before if name.startswith(("stem", "block0")) and "moving" not in name}
+    assert kept and same == kept
+
+
 def test_workers_without_a_cluster_are_refused_with_an_example(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "TF_CONFIG", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 1}}'

@@ -8,7 +8,15 @@ from typing import Any
 from trainer.backend import keras
 from trainer.recipe import ModelSpec
 
-__all__ = ["classifier", "convolution", "depthwise", "halvings", "inverted_residual", "scaled_width"]
+__all__ = [
+    "classifier",
+    "convolution",
+    "depthwise",
+    "halvings",
+    "inverted_residual",
+    "learned",
+    "scaled_width",
+]
 
 # Small data sets give some hundred steps in all: the usual 0.99 would still remember the first of them.
 NORM_MOMENTUM = 0.9
@@ -62,6 +70,17 @@ def halvings(shape: tuple[int, int, int], last_side: int) -> int:
 def scaled_width(channels: int, spec: ModelSpec, multiple: int = 8) -> int:
     """``channels`` times the recipe's width, rounded to a ``multiple``, once at least."""
     return max(multiple, round(channels * spec.width / multiple) * multiple)
+
+
+def learned(model: Any) -> list[Any]:
+    """The variables of a network that training changes by their gradients.
+
+    Behind a frozen convolution the scale and offset of its normalization stay with it, and only the
+    statistics follow the images (Li et al. 2018, "Adaptive Batch Normalization"): under those of other images
+    some channels are nearly silent and others clipped, which int8 bears badly.
+    """
+    frozen = {v.name.partition("_conv/")[0] for v in model.non_trainable_variables if "kernel" in v.name}
+    return [v for v in model.trainable_variables if v.name.partition("_norm/")[0] not in frozen]
 
 
 def _normalized(x: Any, relu: bool, name: str) -> Any:

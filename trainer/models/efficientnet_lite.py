@@ -56,7 +56,8 @@ def efficientnet_lite0(spec: ModelSpec, shape: tuple[int, int, int], classes: in
 
     Most weights are in the last blocks and most work is in the first ones. ``spec.blocks`` ends the network
     early, with a last convolution of its own: eight blocks have 7 % of the weights and still see a fourth of
-    a 224-pixel image at once. ``spec.frozen`` blocks, and the stem with them, stay as they start.
+    a 224-pixel image at once. ``spec.frozen`` blocks, and the stem with them, stay as they start, but for the
+    statistics of their normalization (:func:`trainer.models.blocks.learned`).
 
     Raises:
         BadInputError: there are fewer blocks than asked for, or the weights cannot be read or do not fit a
@@ -90,7 +91,7 @@ def efficientnet_lite0(spec: ModelSpec, shape: tuple[int, int, int], classes: in
     for layer in model.layers:
         block, _, _ = layer.name.partition("_")
         if spec.frozen and (block == "stem" or block in {f"block{n}" for n in range(spec.frozen)}):
-            layer.trainable = False
+            layer.trainable = layer.name.endswith("_norm")
     return model
 
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edge.errors import BadInputError
-from trainer.backend import keras
+from trainer.backend import keras, tfmot
 from trainer.models import build, efficientnet_lite
+from trainer.models.blocks import learned
 from trainer.recipe import ModelSpec
 
 PUBLISHED = ModelSpec(kind="efficientnet-lite0", pretrained="imagenet")
@@ -60,10 +61,14 @@ def test_a_short_network_sees_what_the_long_one_does_up_to_its_end() -> None:
     assert short.count_params() < 0.1 * long.count_params()
 
 
-def test_frozen_blocks_and_the_stem_stay_as_they_are() -> None:
-    model = build(ModelSpec(kind="efficientnet-lite0", frozen=2), (64, 64, 1), 3)
-    learned = {variable.name.partition("_")[0] for variable in model.trainable_variables}
-    assert not learned & {"stem", "block0", "block1"} and {"block2", "features"} <= learned
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_frozen_blocks_and_the_stem_are_not_learned(wrapped: bool) -> None:
+    model = build(ModelSpec(kind="efficientnet-lite0", blocks=3, frozen=2), (64, 64, 1), 3)
+    if wrapped:
+        model = tfmot.sparsity.keras.prune_low_magnitude(model)
+    assert {variable.name.partition("_")[0] for variable in learned(model)} == {
+        *("block2", "features", "logits/kernel:0", "logits/bias:0")
+    }
 
 
 @pytest.mark.parametrize(("blocks", "frozen"), [(17, 0), (4, 5)])
