@@ -1,7 +1,9 @@
 """How close a bundle's ejection fractions come to generated hearts' own; prints JSON.
 
-Each heart is filmed once, 32 frames of 40 ms from a random moment of its cycle on, and goes through the
-bundle as on a cart. Limits of agreement: Bland and Altman 1986. Run from the project's folder:
+Each heart is filmed once, 32 frames of 40 ms from a random moment of its cycle on, at the size of the
+bundle's input, as the phantoms that it learned from were: larger ones, made smaller, have less speckle and
+are withheld as blurred. They go through the bundle as on a cart. Limits of agreement: Bland and Altman
+1986. Run from the project's folder:
 python benchmarks/ejection_fraction.py BUNDLE [--hearts N] [--seed N]
 """
 
@@ -21,7 +23,6 @@ from edge.inference.predictor import Predictor
 from edge.inference.ventricle import Cavity, Ejection, cavity, ejection
 from trainer.data.phantoms import cardiac
 
-SIDE = 256
 SEED = 10_000
 """Far from the seeds that trainings are given."""
 
@@ -42,7 +43,7 @@ def main() -> None:
     refused: Counter[str] = Counter()
     for number, seeds in enumerate(np.random.SeedSequence(asked.seed).spawn(asked.hearts)):
         patient, exposure = seeds.spawn(2)
-        heart = cardiac.clip(cardiac.LABELS[number % 2], patient, exposure, SIDE)
+        heart = cardiac.clip(cardiac.LABELS[number % 2], patient, exposure, predictor.manifest.input.height)
         frames: list[Cavity | None] = []
         for pixels in heart.frames:
             prediction = predictor.predict(Frame(pixels, "", "", "benchmark"))
