@@ -9,7 +9,9 @@ Needs the trainer extra. Run from the project's folder: python benchmarks/recipe
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,8 @@ def trained(name: str, run: Path) -> float | None:
         return None
     began = time.process_time()
     try:
-        scanwright(["train", "--recipe", name, "--out", str(run)])
+        with contextlib.redirect_stdout(sys.stderr):
+            scanwright(["train", "--recipe", name, "--out", str(run)])
     except SystemExit as end:
         if end.code:
             raise
