@@ -76,8 +76,7 @@ def learned(model: Any) -> list[Any]:
     """The variables of a network that training changes by their gradients.
 
     Behind a frozen convolution the scale and offset of its normalization stay with it, and only the
-    statistics follow the images (Li et al. 2018, "Adaptive Batch Normalization"): under those of other images
-    some channels are nearly silent and others clipped, which int8 bears badly.
+    statistics follow the images (Li et al. 2018, "Adaptive Batch Normalization"; ADR 50).
     """
     frozen = {v.name.partition("_conv/")[0] for v in model.non_trainable_variables if "kernel" in v.name}
     return [v for v in model.trainable_variables if v.name.partition("_norm/")[0] not in frozen]
